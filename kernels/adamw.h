@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// AdamW (Loshchilov & Hutter 2019, algorithm 2) over a list of tensors, and the global norm it is clipped by.
+//
+//   g = gradient_scale * gradient
+//   m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2
+//   p = p - lr * (weight_decay * p + (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon))
+//
+// Every tensor is a contiguous run of `count` elements. Element-wise, so the bits do not depend on threads.
+#pragma once
+
+#include <cstdint>
+
+namespace blockstate::kernels {
+
+template <class T>
+struct AdamWTensor {
+  T* parameter;
+  T* m;
+  T* v;
+  const T* gradient;
+  int64_t count;
+  double learning_rate;
+  double weight_decay;
+};
+
+struct AdamWOptions {
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double epsilon = 1e-8;
+  double gradient_scale = 1;
+  int64_t step = 1;  // t, from 1
+};
+
+template <class T>
+struct NormTensor {
+  const T* data;
+  int64_t count;
+};
+
+namespace cpu {
+template <class T>
+void adamw(const AdamWTensor<T>* tensors, int64_t tensor_count, const AdamWOptions& options);
+/// Sum of squares over all tensors, accumulated in double in a fixed order. NaN and infinity come through.
+template <class T>
+double squared_norm(const NormTensor<T>* tensors, int64_t tensor_count);
+}  // namespace cpu
+
+}  // namespace blockstate::kernels

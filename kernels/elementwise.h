@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// Element-wise functions, gates and their gradients over rows of a matrix.
+//
+// All views are (rows, columns) with last stride 1; rows may be strided. Outputs may be the same view as an input.
+// Gradients overwrite unless a function says it adds.
+#pragma once
+
+#include <cstdint>
+
+#include "core/base/view.h"
+
+namespace blockstate::kernels {
+
+/// gelu is the exact x * Phi(x); silu(x) = x * sigmoid(x); softplus(x) = log(1 + exp(x)), linear above 20.
+enum class Activation : uint8_t { kIdentity, kRelu, kSilu, kGelu, kSigmoid, kTanh, kSoftplus };
+
+/// Dropout of one tensor in one step (DESIGN: randomness is keyed, never ordered). Element (row, column) is kept when
+/// the Philox draw of (key, record[row], position[row], column) is at least `rate`, and then scaled by 1/(1 - rate).
+/// `key` already mixes seed, step and layer. Rows with position < 0 (padding) give 0.
+template <class T>
+struct Dropout {
+  View<T, 2> y;
+  View<const T, 2> x;
+  View<const int64_t, 1> record;    // (rows)
+  View<const int64_t, 1> position;  // (rows)
+  uint64_t key = 0;
+  float rate = 0;
+};
+
+namespace cpu {
+
+/// y = f(x)
+template <class T>
+void activation_forward(View<T, 2> y, View<const T, 2> x, Activation activation);
+/// dx = dy * f'(x)
+template <class T>
+void activation_backward(View<T, 2> dx, View<const T, 2> dy, View<const T, 2> x, Activation activation);
+
+/// y = value * f(gate)
+template <class T>
+void gated_forward(View<T, 2> y, View<const T, 2> value, View<const T, 2> gate, Activation activation);
+/// dvalue = dy * f(gate); dgate = dy * value * f'(gate)
+template <class T>
+void gated_backward(View<T, 2> dvalue, View<T, 2> dgate, View<const T, 2> dy, View<const T, 2> value,
+                    View<const T, 2> gate, Activation activation);
+
+/// y = a + b
+template <class T>
+void add(View<T, 2> y, View<const T, 2> a, View<const T, 2> b);
+/// y += scale * x
+template <class T>
+void accumulate(View<T, 2> y, View<const T, 2> x, T scale);
+/// y = scale * x
+template <class T>
+void scale(View<T, 2> y, View<const T, 2> x, T scale);
+/// y = x, any strides
+template <class T>
+void copy(View<T, 2> y, View<const T, 2> x);
+/// sum[column] += sum over rows of x, in fixed order (bias gradients)
+template <class T>
+void add_column_sums(View<T, 1> sum, View<const T, 2> x);
+/// Forward and backward alike: the gradient of dropout is dropout of the gradient with the same key.
+template <class T>
+void dropout(const Dropout<T>& args);
+
+}  // namespace cpu
+}  // namespace blockstate::kernels

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// Mamba's selective scan (S6), with carry. Gu & Dao 2023 (arXiv 2312.00752), section 3; exponential decay, Euler input,
+// as in the released models.
+//
+//   dt[b,t,d]  = softplus(delta[b,t,d] + delta_bias[d])
+//   h[b,t,d,n] = exp(dt * A[d,n]) * h[b,t-1,d,n] + dt * B[b,t,n] * u[b,t,d]
+//   v[b,t,d]   = sum_n C[b,t,n] * h[b,t,d,n] + D[d] * u[b,t,d]
+//   y          = v * silu(z)                                            (y = v where z is absent)
+//
+// Shapes: u, delta, z, y (B, L, D); A (D, N), negative; B, C (B, L, N); D, delta_bias (D);
+// initial, final (B, D, N): the state before the chunk and after each row's last valid step.
+// `position` (B, L), optional: 0 starts a record (the state before it counts as 0), -1 is padding (the state passes
+// unchanged, y = 0, no gradient). Without it every step is valid and continues from `initial` (absent: 0).
+// u, delta, z, B and C may be slices of wider rows: only the last stride must be 1.
+// Saves: checkpoint (B, ceil(L / kScanCheckpoint), D, N), the state before every kScanCheckpoint-th step; backward
+// rebuilds the rest. Gradients: dA, dD, ddelta_bias add; du, ddelta, dz, dB, dC, dinitial overwrite. Fixed-order sums.
+// Identities: two halves with carry equal one pass; A = 0 makes a running sum; A very negative forgets all but the
+// current step.
+#pragma once
+
+#include <cstdint>
+
+#include "core/base/view.h"
+
+namespace blockstate::kernels {
+
+inline constexpr int64_t kScanCheckpoint = 64;
+
+template <class T>
+struct SelectiveScanForward {
+  View<T, 3> y;
+  View<T, 3> final;       // absent: not wanted
+  View<T, 4> checkpoint;  // absent: no backward will follow
+  View<const T, 3> u;
+  View<const T, 3> delta;
+  View<const T, 2> A;
+  View<const T, 3> B;
+  View<const T, 3> C;
+  View<const T, 1> D;           // absent: 0
+  View<const T, 3> z;           // absent: no gate
+  View<const T, 1> delta_bias;  // absent: 0
+  View<const T, 3> initial;     // absent: 0
+  View<const int64_t, 2> position;
+};
+
+template <class T>
+struct SelectiveScanBackward {
+  View<T, 3> du;
+  View<T, 3> ddelta;
+  View<T, 2> dA;
+  View<T, 3> dB;
+  View<T, 3> dC;
+  View<T, 1> dD;
+  View<T, 3> dz;
+  View<T, 1> ddelta_bias;
+  View<T, 3> dinitial;  // absent: not wanted
+  View<const T, 3> dy;
+  View<const T, 3> dfinal;      // absent: 0
+  SelectiveScanForward<T> forward;  // its inputs and checkpoint; y and final are not read
+};
+
+namespace cpu {
+template <class T>
+void selective_scan_forward(const SelectiveScanForward<T>& args);
+template <class T>
+void selective_scan_backward(const SelectiveScanBackward<T>& args);
+}  // namespace cpu
+
+}  // namespace blockstate::kernels
