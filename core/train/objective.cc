@@ -6,10 +6,7 @@
 #include "core/autograd/ops.h"
 
 namespace blockstate::train {
-namespace {
-
-/// Steps [begin, end) of a batch's input.
-model::ModelInput cut(const model::ModelInput& input, int64_t begin, int64_t end) {
+model::ModelInput slice_steps(const model::ModelInput& input, int64_t begin, int64_t end) {
   model::ModelInput part;
   part.tokens = input.tokens.defined() ? input.tokens.slice(1, begin, end).packed() : Tensor();
   part.frames = input.frames.defined() ? input.frames.slice(1, begin, end).packed() : Tensor();
@@ -17,8 +14,7 @@ model::ModelInput cut(const model::ModelInput& input, int64_t begin, int64_t end
   return part;
 }
 
-/// Row losses of logits against targets, summed and divided by `target_count`.
-LossResult loss_of(const Variable& logits, const Tensor& targets, const Objective& objective, int64_t target_count) {
+LossResult loss_of_logits(const Variable& logits, const Tensor& targets, const Objective& objective, int64_t target_count) {
   const Variable rows = ops::reshape(logits, {-1, logits.size(-1)});
   const Tensor flat = targets.reshape({-1});
   const Variable row_loss = ops::cross_entropy(rows, flat, objective.label_smoothing);
@@ -31,6 +27,8 @@ LossResult loss_of(const Variable& logits, const Tensor& targets, const Objectiv
   result.targets = std::count_if(target, target + flat.elements(), [](int64_t t) { return t >= 0; });
   return result;
 }
+
+namespace {
 
 bool per_step(const model::Model& model) { return model.shape().head != model::HeadKind::kClassify; }
 
@@ -55,7 +53,7 @@ double chunked_gradients(const model::Model& model, const data::Batch& batch, co
     GradMode off(false);
     for (size_t i = 0; i + 1 < bounds.size(); ++i) {
       nn::CarryMap carry = edges.back();
-      model.run(cut(input, bounds[i].first, bounds[i].second), &carry);
+      model.run(slice_steps(input, bounds[i].first, bounds[i].second), &carry);
       edges.push_back(std::move(carry));
     }
   }
@@ -67,12 +65,12 @@ double chunked_gradients(const model::Model& model, const data::Batch& batch, co
     const nn::CarryMap leaves = as_leaves(edges[i]);
     edges.pop_back();
     nn::CarryMap carry = leaves;
-    const Variable logits = model.forward(cut(input, begin, end), &carry);
+    const Variable logits = model.forward(slice_steps(input, begin, end), &carry);
     std::vector<Variable> roots;
     std::vector<Tensor> grads;
     if (per_step(model) || end == L) {
       const Tensor targets = per_step(model) ? batch.targets.slice(1, begin, end).packed() : batch.targets;
-      const LossResult part = loss_of(logits, targets, objective, batch.target_count);
+      const LossResult part = loss_of_logits(logits, targets, objective, batch.target_count);
       loss += part.loss.value().item();
       roots.push_back(part.loss);
       grads.emplace_back();
@@ -106,7 +104,7 @@ model::ModelInput model_input(const data::Batch& batch, DType dtype, bool traini
 
 LossResult batch_loss(const model::Model& model, const data::Batch& batch, const model::ModelInput& input,
                       const Objective& objective, int64_t target_count) {
-  return loss_of(model.forward(input), batch.targets, objective, target_count);
+  return loss_of_logits(model.forward(input), batch.targets, objective, target_count);
 }
 
 double accumulate_gradients(const model::Model& model, const data::Batch& batch, const model::ModelInput& input,

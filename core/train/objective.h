@@ -21,6 +21,13 @@ struct LossResult {
 /// A batch as a model takes it. `random_key` mixes seed and step; dropout draws from it when `training`.
 model::ModelInput model_input(const data::Batch& batch, DType dtype, bool training, uint64_t random_key);
 
+/// Steps [begin, end) of an input: a chunk.
+model::ModelInput slice_steps(const model::ModelInput& input, int64_t begin, int64_t end);
+
+/// Sum of the row losses of logits (..., outputs) against targets (...), divided by `target_count`.
+LossResult loss_of_logits(const Variable& logits, const Tensor& targets, const Objective& objective,
+                          int64_t target_count);
+
 /// Forward and loss of a whole batch. `target_count` counts the valid targets of the optimiser step: the mean is over
 /// those, so that parts of a step add up to it.
 LossResult batch_loss(const model::Model& model, const data::Batch& batch, const model::ModelInput& input,
