@@ -60,6 +60,7 @@ void Trainer::one_step(StepEvent& event) {
   optimizer_.clear_gradients();
 
   ++state_.step;
+  state_.metric.reset();
   state_.loader_position = loader_.position();
   state_.tokens_seen += batch->token_count;
   summary_.seconds += now() - begin;
@@ -86,10 +87,11 @@ TrainSummary Trainer::run(const std::atomic<bool>& stop) {
       observer_.on_step(event);
     }
     const bool last = state_.step == options_.steps;
+    bool best = false;
     if (evaluate_ && (last || (options_.eval_every > 0 && state_.step % options_.eval_every == 0))) {
-      evaluate_now(event);
+      best = evaluate_now(event);
     }
-    if (last || (options_.save_every > 0 && state_.step % options_.save_every == 0)) {
+    if (best || last || (options_.save_every > 0 && state_.step % options_.save_every == 0)) {
       save();
       saved = true;
     }
@@ -104,12 +106,14 @@ TrainSummary Trainer::run(const std::atomic<bool>& stop) {
   return summary_;
 }
 
-void Trainer::evaluate_now(const StepEvent& event) {
+bool Trainer::evaluate_now(const StepEvent& event) {
   const Evaluation evaluation = evaluate_();
   state_.metric = evaluation.value;
-  const bool better = !state_.best_metric || (evaluation.higher_is_better ? evaluation.value > *state_.best_metric
-                                                                          : evaluation.value < *state_.best_metric);
-  if (better && std::isfinite(evaluation.value)) {
+  const bool better =
+      std::isfinite(evaluation.value) &&
+      (!state_.best_metric || (evaluation.higher_is_better ? evaluation.value > *state_.best_metric
+                                                           : evaluation.value < *state_.best_metric));
+  if (better) {
     state_.best_metric = evaluation.value;
     state_.best_step = state_.step;
   }
@@ -117,9 +121,7 @@ void Trainer::evaluate_now(const StepEvent& event) {
   if (observer_.on_evaluation) {
     observer_.on_evaluation(event, evaluation);
   }
-  if (better) {
-    save();
-  }
+  return better;
 }
 
 void Trainer::save() {

@@ -74,7 +74,8 @@ class Trainer {
 
  private:
   void one_step(StepEvent& event);
-  void evaluate_now(const StepEvent& event);
+  /// True where this is the best model so far.
+  bool evaluate_now(const StepEvent& event);
   void save();
 
   const model::Model& model_;
