@@ -12,7 +12,7 @@
 namespace blockstate::kernels {
 
 /// gelu is the exact x * Phi(x); silu(x) = x * sigmoid(x); softplus(x) = log(1 + exp(x)), linear above 20.
-enum class Activation : uint8_t { kIdentity, kRelu, kSilu, kGelu, kSigmoid, kTanh, kSoftplus };
+enum class Activation : uint8_t { kIdentity, kRelu, kSilu, kGelu, kSigmoid, kTanh, kSoftplus, kNegativeExp };
 
 /// Dropout of one tensor in one step (DESIGN: randomness is keyed, never ordered). Element (row, column) is kept when
 /// the Philox draw of (key, record[row], position[row], column) is at least `rate`, and then scaled by 1/(1 - rate).
