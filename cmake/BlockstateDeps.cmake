@@ -11,11 +11,13 @@ find_package(ZLIB REQUIRED)                                           # zlib1g-d
 pkg_check_modules(hwy REQUIRED IMPORTED_TARGET libhwy)                # libhwy-dev
 pkg_check_modules(tomlplusplus REQUIRED IMPORTED_TARGET tomlplusplus) # libtomlplusplus-dev
 
-# OpenBLAS picks its kernels for the processor at run time. The single-threaded build is wanted: the project has one
-# thread pool, and results must not depend on the thread count (docs/decisions/0002-blas.md).
-find_library(BLOCKSTATE_OPENBLAS NAMES openblas PATH_SUFFIXES openblas-serial REQUIRED) # libopenblas-serial-dev
+# OpenBLAS picks its kernels for the processor at run time. The build with threads is wanted although it is told to use
+# one: the sequential build is not safe to call from two threads (docs/decisions/0002-blas.md).
+find_library(BLOCKSTATE_OPENBLAS NAMES openblas PATH_SUFFIXES openblas-pthread REQUIRED) # libopenblas-pthread-dev
+find_path(BLOCKSTATE_OPENBLAS_INCLUDE NAMES cblas.h PATH_SUFFIXES openblas-pthread openblas REQUIRED)
 add_library(blockstate_openblas INTERFACE IMPORTED GLOBAL)
-set_target_properties(blockstate_openblas PROPERTIES INTERFACE_LINK_LIBRARIES ${BLOCKSTATE_OPENBLAS})
+set_target_properties(blockstate_openblas PROPERTIES
+  INTERFACE_LINK_LIBRARIES ${BLOCKSTATE_OPENBLAS} INTERFACE_INCLUDE_DIRECTORIES ${BLOCKSTATE_OPENBLAS_INCLUDE})
 
 if(BLOCKSTATE_AUDIO)
   pkg_check_modules(sndfile REQUIRED IMPORTED_TARGET sndfile)         # libsndfile1-dev

@@ -44,7 +44,7 @@ struct DiagonalScanBackward {
   View<T, 1> dD;
   View<T, 4> dinitial;  // absent: not wanted
   View<const T, 3> dy;
-  View<const T, 4> dfinal;        // absent: 0
+  View<const T, 4> dfinal;         // absent: 0
   DiagonalScanForward<T> forward;  // its inputs and checkpoint; y and final are not read
 };
 
