@@ -8,7 +8,9 @@
 // c already holds 2 * C * Bbar, so the state does not depend on B and C (see s4d_discretize below).
 // Shapes: u, y (B, L, D); a, c (D, P, 2) as (re, im), |a| <= 1; D (D); initial, final (B, D, P, 2).
 // `position` (B, L), optional, as in selective_scan.h: 0 starts a record, -1 is padding.
-// Saves: checkpoint (B, ceil(L / kDiagonalCheckpoint), D, P, 2), the state before every kDiagonalCheckpoint-th step.
+// u, y, dy, du and the checkpoint need a last stride of 1; the other strides are free.
+// Saves: checkpoint (B, ceil(L / kDiagonalCheckpoint), P, 2, D), the state before every kDiagonalCheckpoint-th step,
+// channels last because the kernels keep neighbouring channels in one vector.
 // Gradients: da, dc, dD add; du, dinitial overwrite. Complex gradients are (d/dre, d/dim). Fixed-order sums.
 // Identities: halves with carry equal one pass; equals convolution with K[l] = Re(sum_p c a^l) plus D.
 #pragma once
@@ -42,7 +44,7 @@ struct DiagonalScanBackward {
   View<T, 1> dD;
   View<T, 4> dinitial;  // absent: not wanted
   View<const T, 3> dy;
-  View<const T, 4> dfinal;        // absent: 0
+  View<const T, 4> dfinal;         // absent: 0
   DiagonalScanForward<T> forward;  // its inputs and checkpoint; y and final are not read
 };
 

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "core/base/random.h"
 #include "core/base/view.h"
 
 namespace blockstate::kernels {
@@ -14,9 +15,18 @@ namespace blockstate::kernels {
 /// gelu is the exact x * Phi(x); silu(x) = x * sigmoid(x); softplus(x) = log(1 + exp(x)), linear above 20.
 enum class Activation : uint8_t { kIdentity, kRelu, kSilu, kGelu, kSigmoid, kTanh, kSoftplus, kNegativeExp };
 
-/// Dropout of one tensor in one step (DESIGN: randomness is keyed, never ordered). Element (row, column) is kept when
-/// the Philox draw of (key, record[row], position[row], column) is at least `rate`, and then scaled by 1/(1 - rate).
-/// `key` already mixes seed, step and layer. Rows with position < 0 (padding) give 0.
+/// The random word that decides over element (row, column) of a dropout: a pure function of what the element is, so the
+/// mask does not depend on the order of rows, on chunks or on the device.
+BLOCKSTATE_HOST_DEVICE inline uint32_t dropout_draw(uint64_t key, int64_t record, int64_t position, int64_t column) {
+  const Philox draw(mix_key(key, static_cast<uint64_t>(record)), static_cast<uint64_t>(position),
+                    static_cast<uint64_t>(column) >> 2);
+  return draw.word[column & 3];
+}
+
+/// Dropout of one tensor in one step (DESIGN: randomness is keyed, never ordered). Element (row, column) is kept where
+/// unit_float(dropout_draw(key, record[row], position[row], column)) >= rate, and then scaled by 1/(1 - rate); 0
+/// elsewhere, whatever x holds. `key` already mixes seed, step and layer; rate is in [0, 1). Rows with position < 0
+/// (padding) give 0.
 template <class T>
 struct Dropout {
   View<T, 2> y;

@@ -18,7 +18,7 @@ template <class T>
 void pool_forward(View<T, 2> y, View<const T, 3> x, View<const T, 2> weight, View<const int64_t, 2> record);
 /// dweight absent: not wanted.
 template <class T>
-void pool_backward(View<T, 3> dx, View<T, 2> dweight, View<const T, 2> dy, View<const T, 3> x,
-                   View<const T, 2> weight, View<const int64_t, 2> record);
+void pool_backward(View<T, 3> dx, View<T, 2> dweight, View<const T, 2> dy, View<const T, 3> x, View<const T, 2> weight,
+                   View<const int64_t, 2> record);
 
 }  // namespace blockstate::kernels::cpu

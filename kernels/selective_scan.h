@@ -55,7 +55,7 @@ struct SelectiveScanBackward {
   View<T, 1> ddelta_bias;
   View<T, 3> dinitial;  // absent: not wanted
   View<const T, 3> dy;
-  View<const T, 3> dfinal;      // absent: 0
+  View<const T, 3> dfinal;          // absent: 0
   SelectiveScanForward<T> forward;  // its inputs and checkpoint; y and final are not read
 };
 

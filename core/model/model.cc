@@ -75,16 +75,27 @@ Variable Model::features(const ModelInput& input, nn::CarryMap* carry) const {
   return norm_->forward(branch, residual).y;
 }
 
+Variable Model::pooled(const Variable& x, const ModelInput& input, nn::CarryMap* carry) const {
+  const nn::Carry all = carry == nullptr ? nn::Carry() : nn::Carry(carry);
+  return pooling_->forward(x, input.sequence, all.child("pooling"));
+}
+
 Variable Model::forward(const ModelInput& input, nn::CarryMap* carry) const {
   const Variable x = features(input, carry);
   if (pooling_ != nullptr) {
-    const nn::Carry all = carry == nullptr ? nn::Carry() : nn::Carry(carry);
-    return head_->forward(pooling_->forward(x, input.sequence, all.child("pooling")));
+    return head_->forward(pooled(x, input, carry));
   }
   if (head_ != nullptr) {
     return head_->forward(x);
   }
   return ops::linear(x, shape_.start_token ? ops::slice(embedding_, 0, 0, shape_.outputs) : embedding_);
+}
+
+void Model::run(const ModelInput& input, nn::CarryMap* carry) const {
+  const Variable x = features(input, carry);
+  if (pooling_ != nullptr) {
+    pooled(x, input, carry);
+  }
 }
 
 std::vector<std::string> Model::growing_sublayers() const {

@@ -34,6 +34,9 @@ class Model : public nn::Module {
   /// whole sequence. Otherwise it is read, and then holds the state after the chunk.
   Variable forward(const ModelInput& input, nn::CarryMap* carry = nullptr) const;
 
+  /// Moves the carry over a chunk without making logits of every step.
+  void run(const ModelInput& input, nn::CarryMap* carry) const;
+
   /// Residual stream after the final norm: (B, L, D).
   Variable features(const ModelInput& input, nn::CarryMap* carry = nullptr) const;
 
@@ -52,6 +55,7 @@ class Model : public nn::Module {
  private:
   struct Layer;
   Variable embed(const ModelInput& input) const;
+  Variable pooled(const Variable& x, const ModelInput& input, nn::CarryMap* carry) const;
 
   ModelConfig config_;
   ModelShape shape_;

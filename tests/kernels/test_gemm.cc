@@ -5,13 +5,13 @@
 #include <thread>
 #include <vector>
 
-#include "core/base/parallel.h"
 #include "kernels/gemm.h"
 #include "tests/support/compare.h"
 #include "tests/support/fill.h"
 #include "tests/support/gradcheck.h"
 #include "tests/support/guard_buffer.h"
 #include "tests/support/sparse_buffer.h"
+#include "tests/support/threads.h"
 
 namespace blockstate::test {
 namespace {
@@ -89,16 +89,6 @@ void check(const Case& shape) {
   CHECK(compare_scaled("c", problem.c.view(), problem.expected, problem.magnitude, tolerance_of<T>()));
   CHECK(problem.c.fully_written("c"));
 }
-
-// Leaves the pool as it was found.
-class Threads {
- public:
-  explicit Threads(int count) : before_(thread_count()) { set_thread_count(count); }
-  ~Threads() { set_thread_count(before_); }
-
- private:
-  int before_;
-};
 
 }  // namespace
 

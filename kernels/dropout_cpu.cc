@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "core/base/check.h"
+#include "core/base/parallel.h"
+#include "core/base/random.h"
+#include "kernels/elementwise.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/dropout_cpu.cc"
+#include "hwy/foreach_target.h"
+// foreach_target.h comes first
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace blockstate::kernels::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+inline constexpr int64_t kDraws = 512;  // random words made at a time; a multiple of 4 times the lanes
+
+// words[i] = the word of column first + i, for i in [0, kDraws): one Philox block (four columns) a 64-bit lane, its
+// words in the lower halves; what the upper halves hold does not matter.
+HWY_INLINE void DrawWords(uint64_t key, uint64_t position, uint64_t first, uint32_t* HWY_RESTRICT words) {
+#if HWY_TARGET == HWY_SCALAR
+  for (uint64_t block = 0; block < kDraws / 4; ++block) {
+    const Philox draw(key, position, first / 4 + block);
+    std::memcpy(words + 4 * block, draw.word, sizeof draw.word);
+  }
+#else
+  const hn::ScalableTag<uint64_t> d;
+  const hn::Repartition<uint32_t, decltype(d)> d32;
+  const auto m0 = hn::Set(d32, 0xD2511F53u);
+  const auto m1 = hn::Set(d32, 0xCD9E8D57u);
+  const auto lower = hn::Set(d, 0xFFFFFFFFu);
+  const size_t lanes = hn::Lanes(d);
+  for (size_t block = 0; block < kDraws / 4; block += lanes) {
+    const auto counter = hn::Iota(d, first / 4 + block);
+    auto w0 = counter;
+    auto w1 = hn::ShiftRight<32>(counter);
+    auto w2 = hn::Set(d, position);
+    auto w3 = hn::Set(d, position >> 32);
+    uint32_t k0 = static_cast<uint32_t>(key);
+    uint32_t k1 = static_cast<uint32_t>(key >> 32);
+    for (int round = 0; round < 10; ++round) {
+      const auto product0 = hn::MulEven(hn::BitCast(d32, w0), m0);
+      const auto product1 = hn::MulEven(hn::BitCast(d32, w2), m1);
+      w0 = hn::Xor(hn::Xor(hn::ShiftRight<32>(product1), w1), hn::Set(d, uint64_t{k0}));
+      w2 = hn::Xor(hn::Xor(hn::ShiftRight<32>(product0), w3), hn::Set(d, uint64_t{k1}));
+      w1 = product1;
+      w3 = product0;
+      k0 += 0x9E3779B9u;
+      k1 += 0xBB67AE85u;
+    }
+    const auto pair01 = hn::Or(hn::And(w0, lower), hn::ShiftLeft<32>(w1));
+    const auto pair23 = hn::Or(hn::And(w2, lower), hn::ShiftLeft<32>(w3));
+    HWY_ALIGN uint64_t pairs01[hn::MaxLanes(decltype(d)())];
+    HWY_ALIGN uint64_t pairs23[hn::MaxLanes(decltype(d)())];
+    hn::Store(pair01, d, pairs01);
+    hn::Store(pair23, d, pairs23);
+    for (size_t i = 0; i < lanes; ++i) {
+      std::memcpy(words + 4 * (block + i), &pairs01[i], 8);
+      std::memcpy(words + 4 * (block + i) + 2, &pairs23[i], 8);
+    }
+  }
+#endif
+}
+
+template <class T>
+void DropRow(T* y, const T* x, int64_t columns, uint64_t key, uint64_t position, uint32_t threshold, T factor) {
+  alignas(64) uint32_t words[kDraws];
+  for (int64_t first = 0; first < columns; first += kDraws) {
+    DrawWords(key, position, static_cast<uint64_t>(first), words);
+    const int64_t count = std::min(kDraws, columns - first);
+    for (int64_t i = 0; i < count; ++i) {
+      const T scaled = x[first + i] * factor;
+      y[first + i] = (words[i] >> 8) >= threshold ? scaled : T(0);
+    }
+  }
+}
+
+void DropRowFloat(float* y, const float* x, int64_t columns, uint64_t key, uint64_t position, uint32_t threshold,
+                  float factor) {
+  DropRow(y, x, columns, key, position, threshold, factor);
+}
+void DropRowDouble(double* y, const double* x, int64_t columns, uint64_t key, uint64_t position, uint32_t threshold,
+                   double factor) {
+  DropRow(y, x, columns, key, position, threshold, factor);
+}
+
+}  // namespace blockstate::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace blockstate::kernels {
+
+HWY_EXPORT(DropRowFloat);
+HWY_EXPORT(DropRowDouble);
+
+namespace cpu {
+namespace {
+
+void drop_row(float* y, const float* x, int64_t columns, uint64_t key, uint64_t position, uint32_t threshold,
+              float factor) {
+  HWY_DYNAMIC_DISPATCH(DropRowFloat)(y, x, columns, key, position, threshold, factor);
+}
+void drop_row(double* y, const double* x, int64_t columns, uint64_t key, uint64_t position, uint32_t threshold,
+              double factor) {
+  HWY_DYNAMIC_DISPATCH(DropRowDouble)(y, x, columns, key, position, threshold, factor);
+}
+
+}  // namespace
+
+template <class T>
+void dropout(const Dropout<T>& args) {
+  const int64_t rows = args.x.size[0];
+  const int64_t columns = args.x.size[1];
+  require(args.rate >= 0 && args.rate < 1, "dropout: rate must be in [0, 1), found ", double{args.rate});
+  require(args.y.size[0] == rows && args.y.size[1] == columns, "dropout: y is (", args.y.size[0], ", ", args.y.size[1],
+          "), x is (", rows, ", ", columns, ")");
+  require(columns <= 1 || (args.y.stride[1] == 1 && args.x.stride[1] == 1),
+          "dropout: the last stride of y and x must be 1, found ", args.y.stride[1], " and ", args.x.stride[1]);
+  require(args.record.size[0] == rows && args.position.size[0] == rows, "dropout: x has ", rows, " rows, record ",
+          args.record.size[0], ", position ", args.position.size[0]);
+  if (rows == 0 || columns == 0) {
+    return;
+  }
+  // unit_float(word) >= rate, said in integers.
+  const auto threshold = static_cast<uint32_t>(std::ceil(double{args.rate} * 0x1p24));
+  const T factor = T(1) / (T(1) - static_cast<T>(args.rate));
+  parallel_for(rows, std::max<int64_t>(1, (int64_t{1} << 14) / columns), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      T* y = args.y.data + r * args.y.stride[0];
+      const int64_t position = args.position(r);
+      if (position < 0) {
+        std::fill(y, y + columns, T(0));
+        continue;
+      }
+      drop_row(y, args.x.data + r * args.x.stride[0], columns, mix_key(args.key, static_cast<uint64_t>(args.record(r))),
+               static_cast<uint64_t>(position), threshold, factor);
+    }
+  });
+}
+
+template void dropout<float>(const Dropout<float>&);
+template void dropout<double>(const Dropout<double>&);
+
+}  // namespace cpu
+}  // namespace blockstate::kernels
+#endif  // HWY_ONCE
