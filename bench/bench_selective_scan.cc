@@ -65,8 +65,8 @@ void count(benchmark::State& state, const ScanData& data, double flops_per_state
   const double elements = static_cast<double>(data.B * data.L * data.D) * static_cast<double>(state.iterations());
   state.counters["per_element"] =
       benchmark::Counter(elements * 1e-9, benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
-  state.counters["GFLOP/s"] = benchmark::Counter(elements * static_cast<double>(data.N) * flops_per_state * 1e-9,
-                                                 benchmark::Counter::kIsRate);
+  state.counters["GFLOP/s"] =
+      benchmark::Counter(elements * static_cast<double>(data.N) * flops_per_state * 1e-9, benchmark::Counter::kIsRate);
   state.counters["GB/s"] = benchmark::Counter(elements * bytes_per_element * 1e-9, benchmark::Counter::kIsRate);
 }
 
