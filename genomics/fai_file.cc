@@ -28,7 +28,7 @@ bool parse_number(std::string_view text, int64_t& value) {
 bool parse_entry(std::string_view line, FaiEntry& entry) {
   std::array<int64_t, 4> numbers{};
   const size_t name_end = line.find('\t');
-  if (name_end == std::string_view::npos || name_end == 0) {
+  if (name_end == std::string_view::npos) {
     return false;
   }
   entry.name = line.substr(0, name_end);
