@@ -196,6 +196,9 @@ TEST_CASE("an index that is no index is not believed") {
                                         "b\t6\t3\t4\t5\n",
                                         "a\t6\t3\t4\t5\na\t6\t3\t4\t5\n",
                                         "a\t6\t9000000000000000000\t4\t5\n",
+                                        "a\t6\t900000\t4\t5\n",
+                                        "a\t900000\t3\t4\t5\n",
+                                        "a\t6\t3\t4\t8\n",
                                         std::string("\0\xff\n", 3)};
   for (const std::string& text : bad) {
     CAPTURE(text);
