@@ -19,7 +19,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace blockstate::kernels::HWY_NAMESPACE {
 
-inline constexpr int64_t kAhead = 16;           // rows between a prefetch and its use
+inline constexpr int64_t kAhead = 64;           // channels between a prefetch and its use
 inline constexpr int64_t kTileSteps = 32;       // all channels of a few rows before the next: rows share pages
 inline constexpr int64_t kForwardSteps = 256;   // of one work item
 inline constexpr int64_t kBackwardItems = 64;   // wanted; each keeps its own sums for the weights
@@ -127,8 +127,8 @@ void ForwardBlock(const CausalConv1dForward<T>& args, const ConvGroup<T, K>& gro
   }
   const V bias = hn::Load(d, group.tap + K * kLanes);
   for (int64_t t = t0; t < t1; ++t) {
-    hwy::Prefetch(&args.x(group.b, std::min(t + kAhead, t1 - 1), group.channel));
-    hwy::Prefetch(&args.y(group.b, std::min(t + kAhead, t1 - 1), group.channel));
+    hwy::Prefetch(&args.x(group.b, t, group.channel) + kAhead);
+    hwy::Prefetch(&args.y(group.b, t, group.channel) + kAhead);
     past[0] = LoadSome(d, &args.x(group.b, t, group.channel), group.channels);
     const int position = position_of<K>(args.position, group.b, t);
     for (int j = 1; HWY_UNLIKELY(position < K - 1) && j < K; ++j) {
@@ -198,8 +198,9 @@ void BackwardBlock(const CausalConv1dBackward<T>& args, const ConvGroup<T, K>& g
   };
   const int64_t seen = std::min(length, t1 + K - 1);
   for (int64_t t = t0; t < seen; ++t) {
-    hwy::Prefetch(&args.x(group.b, std::min(t + kAhead, seen - 1), group.channel));
-    hwy::Prefetch(&args.dy(group.b, std::min(t + kAhead, seen - 1), group.channel));
+    hwy::Prefetch(&args.x(group.b, t, group.channel) + kAhead);
+    hwy::Prefetch(&args.dy(group.b, t, group.channel) + kAhead);
+    hwy::Prefetch(&args.dx(group.b, t, group.channel) + kAhead);
     past[0] = LoadSome(d, &args.x(group.b, t, group.channel), group.channels);
     const int position = position_of<K>(args.position, group.b, t);
     if (position >= 0) {
