@@ -72,6 +72,7 @@ void TrainConfig::visit(config::Visitor& v) {
           config::at_least(0));
   v.field("eval_every", eval_every, "steps between validations; 0: only at the end", config::at_least(0));
   v.field("save_every", save_every, "steps between checkpoints; 0: only at the end", config::at_least(0));
+  v.field("log_every", log_every, "steps between lines of metrics.jsonl", config::at_least(1));
   v.field("eval_batch", eval_batch, "examples at once in validation; 0: as `batch`", config::at_least(0));
   v.field("bucket", bucket, "batches of examples of similar length");
   optimizer.visit(v);

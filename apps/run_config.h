@@ -64,6 +64,7 @@ struct TrainConfig {
   int64_t chunk = 0;
   int64_t eval_every = 100;
   int64_t save_every = 100;
+  int64_t log_every = 10;
   int64_t eval_batch = 0;
   bool bucket = true;
   train::OptimizerConfig optimizer;
