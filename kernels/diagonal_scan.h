@@ -8,7 +8,9 @@
 // c already holds 2 * C * Bbar, so the state does not depend on B and C (see s4d_discretize below).
 // Shapes: u, y (B, L, D); a, c (D, P, 2) as (re, im), |a| <= 1; D (D); initial, final (B, D, P, 2).
 // `position` (B, L), optional, as in selective_scan.h: 0 starts a record, -1 is padding.
-// Saves: checkpoint (B, ceil(L / kDiagonalCheckpoint), D, P, 2), the state before every kDiagonalCheckpoint-th step.
+// u, y, dy, du and the checkpoint need a last stride of 1; the other strides are free.
+// Saves: checkpoint (B, ceil(L / kDiagonalCheckpoint), P, 2, D), the state before every kDiagonalCheckpoint-th step,
+// channels last because the kernels keep neighbouring channels in one vector.
 // Gradients: da, dc, dD add; du, dinitial overwrite. Complex gradients are (d/dre, d/dim). Fixed-order sums.
 // Identities: halves with carry equal one pass; equals convolution with K[l] = Re(sum_p c a^l) plus D.
 #pragma once

@@ -12,8 +12,9 @@
 
 namespace blockstate::kernels {
 
-/// gelu is the exact x * Phi(x); silu(x) = x * sigmoid(x); softplus(x) = log(1 + exp(x)), linear above 20.
-enum class Activation : uint8_t { kIdentity, kRelu, kSilu, kGelu, kSigmoid, kTanh, kSoftplus };
+/// gelu is the exact x * Phi(x); silu(x) = x * sigmoid(x); softplus(x) = log(1 + exp(x)), linear above 20;
+/// negative_exp(x) = -exp(x), Mamba's A from A_log.
+enum class Activation : uint8_t { kIdentity, kRelu, kSilu, kGelu, kSigmoid, kTanh, kSoftplus, kNegativeExp };
 
 /// The random word that decides over element (row, column) of a dropout: a pure function of what the element is, so the
 /// mask does not depend on the order of rows, on chunks or on the device.

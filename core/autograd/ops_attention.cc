@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/autograd/ops.h"
+#include "core/autograd/ops_support.h"
+#include "kernels/attention.h"
+#include "kernels/rotary.h"
+
+namespace blockstate::ops {
+
+Variable attention(const Variable& q, const Variable& k, const Variable& v, const Variable& bias,
+                   const AttentionRange& range, double scale) {
+  const Tensor queries = rows_ready(q.value()), keys = rows_ready(k.value()), values = rows_ready(v.value());
+  require(queries.rank() == 4 && keys.rank() == 4 && k.shape() == v.shape() && queries.size(2) == keys.size(2) &&
+              queries.size(3) == keys.size(3),
+          "attention: q ", shape_text(q.shape()), ", k ", shape_text(k.shape()), " and v ", shape_text(v.shape()),
+          " do not fit together");
+  Tensor y = Tensor::empty(q.shape(), q.dtype(), queries.device());
+  Tensor log_sum_exp;
+  if (grad_enabled()) {
+    log_sum_exp = Tensor::empty({q.size(0), q.size(2), q.size(1)}, q.dtype(), queries.device());
+  }
+  const auto inputs = [queries, keys, values, b = bias.value(), range, scale, log_sum_exp](auto type, const Tensor& out) {
+    using T = decltype(type);
+    kernels::AttentionForward<T> args;
+    args.y = out.view<T, 4>();
+    args.log_sum_exp = log_sum_exp.view<T, 3>();
+    args.q = queries.view<T, 4>();
+    args.k = keys.view<T, 4>();
+    args.v = values.view<T, 4>();
+    args.begin = range.begin.view<int64_t, 2>();
+    args.end = range.end.view<int64_t, 2>();
+    args.bias = b.view<T, 2>();
+    args.scale = static_cast<T>(scale);
+    args.offset = range.offset;
+    return args;
+  };
+  dispatch_float(q.dtype(), "attention",
+                 [&](auto type) { kernels::cpu::attention_forward<decltype(type)>(inputs(type, y)); });
+  return record_one("attention", y, {q, k, v, bias},
+                    [inputs, y, queries, keys, b = bias.value()](const Tensor& grad) {
+                      Tensor dq = Tensor::empty(queries.shape(), queries.dtype(), queries.device());
+                      Tensor dk = Tensor::empty(keys.shape(), keys.dtype(), keys.device());
+                      Tensor dv = Tensor::empty(keys.shape(), keys.dtype(), keys.device());
+                      Tensor dbias = zeros_like(b);
+                      const Tensor dy = rows_ready(grad);
+                      dispatch_float(queries.dtype(), "attention", [&](auto type) {
+                        using T = decltype(type);
+                        kernels::AttentionBackward<T> args;
+                        args.dq = dq.view<T, 4>();
+                        args.dk = dk.view<T, 4>();
+                        args.dv = dv.view<T, 4>();
+                        args.dbias = dbias.view<T, 2>();
+                        args.dy = dy.view<T, 4>();
+                        args.forward = inputs(type, y);
+                        kernels::cpu::attention_backward<T>(args);
+                      });
+                      return std::vector<Tensor>{dq, dk, dv, dbias};
+                    });
+}
+
+Variable rotary(const Variable& x, const Tensor& position, double base) {
+  const auto rotate = [position, base](const Tensor& from, bool inverse) {
+    const Tensor ready = rows_ready(from);
+    Tensor to = Tensor::empty(from.shape(), from.dtype(), from.device());
+    dispatch_float(from.dtype(), "rotary", [&](auto type) {
+      using T = decltype(type);
+      kernels::cpu::rotary<T>(to.view<T, 4>(), ready.view<T, 4>(), position.view<int64_t, 2>(), base, inverse);
+    });
+    return to;
+  };
+  return record_one("rotary", rotate(x.value(), false), {x},
+                    [rotate](const Tensor& dy) { return std::vector<Tensor>{rotate(dy, true)}; });
+}
+
+Variable gather_buckets(const Variable& table, const std::vector<int64_t>& bucket) {
+  const int64_t H = table.size(1), M = static_cast<int64_t>(bucket.size());
+  Tensor bias = Tensor::empty({H, M}, table.dtype(), table.value().device());
+  dispatch_float(table.dtype(), "gather_buckets", [&](auto type) {
+    using T = decltype(type);
+    const auto from = table.value().view<T, 2>();
+    const auto to = bias.view<T, 2>();
+    for (int64_t h = 0; h < H; ++h) {
+      for (int64_t m = 0; m < M; ++m) {
+        to(h, m) = from(bucket[m], h);
+      }
+    }
+  });
+  return record_one("gather_buckets", bias, {table}, [bucket, like = table.value()](const Tensor& dy) {
+    Tensor dtable = zeros_like(like);
+    dispatch_float(like.dtype(), "gather_buckets", [&](auto type) {
+      using T = decltype(type);
+      const auto from = dy.view<T, 2>();
+      const auto to = dtable.view<T, 2>();
+      for (int64_t h = 0; h < from.size[0]; ++h) {
+        for (int64_t m = 0; m < from.size[1]; ++m) {
+          to(bucket[m], h) += from(h, m);
+        }
+      }
+    });
+    return std::vector<Tensor>{dtable};
+  });
+}
+
+}  // namespace blockstate::ops

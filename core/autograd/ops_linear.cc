@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/autograd/ops.h"
+#include "core/autograd/ops_support.h"
+#include "kernels/embedding.h"
+#include "kernels/gemm.h"
+
+namespace blockstate::ops {
+namespace {
+
+template <class T>
+void product(View<T, 2> c, View<const T, 2> a, View<const T, 2> b, bool transpose_a, bool transpose_b, T beta,
+             View<const T, 1> bias = {}) {
+  kernels::Gemm<T> args;
+  args.c = c;
+  args.a = a;
+  args.b = b;
+  args.bias = bias;
+  args.transpose_a = transpose_a;
+  args.transpose_b = transpose_b;
+  args.beta = beta;
+  kernels::cpu::gemm<T>(args);
+}
+
+/// Gradients of y = x W^T + bias from the pieces of dy that arrived; `begin[i]` is the first column of piece i.
+std::vector<Tensor> linear_backward(const Tensor& x, const Tensor& weight, bool has_bias, bool need_dx,
+                                    const std::vector<Tensor>& grads, const std::vector<int64_t>& sizes) {
+  Tensor dx = need_dx ? empty_like(x) : Tensor();
+  Tensor dweight = zeros_like(weight);
+  Tensor dbias = has_bias ? Tensor::zeros({weight.size(0)}, weight.dtype(), weight.device()) : Tensor();
+  bool first = true;
+  int64_t begin = 0;
+  for (size_t i = 0; i < grads.size(); ++i) {
+    const int64_t end = begin + sizes[i];
+    if (grads[i].defined()) {
+      const Tensor dy = rows_ready(grads[i]);
+      dispatch_float(x.dtype(), "linear", [&](auto type) {
+        using T = decltype(type);
+        const View<const T, 2> rows = dy.rows<T>();
+        if (need_dx) {
+          product<T>(dx.rows<T>(), rows, weight.slice(0, begin, end).view<T, 2>(), false, false, first ? T(0) : T(1));
+        }
+        product<T>(dweight.slice(0, begin, end).view<T, 2>(), rows, x.rows<T>(), true, false, T(0));
+        if (has_bias) {
+          kernels::cpu::add_column_sums<T>(dbias.slice(0, begin, end).view<T, 1>(), rows);
+        }
+      });
+      first = false;
+    }
+    begin = end;
+  }
+  if (first && need_dx) {
+    dx.fill_zero();
+  }
+  return {dx, dweight, dbias};
+}
+
+}  // namespace
+
+std::vector<Variable> linear_split(const Variable& x, const Variable& weight, const std::vector<int64_t>& sizes,
+                                   const Variable& bias) {
+  const Tensor input = rows_ready(x.value());
+  require(weight.value().rank() == 2 && input.size(-1) == weight.size(1), "linear: input of shape ",
+          shape_text(x.shape()), " does not fit a weight of shape ", shape_text(weight.shape()));
+  int64_t columns = 0;
+  for (int64_t size : sizes) {
+    columns += size;
+  }
+  require(columns == weight.size(0), "linear: ", columns, " columns asked for, the weight has ", weight.size(0));
+  Shape shape = x.shape();
+  shape.back() = columns;
+  Tensor y = Tensor::empty(shape, x.dtype(), input.device());
+  dispatch_float(x.dtype(), "linear", [&](auto type) {
+    using T = decltype(type);
+    product<T>(y.rows<T>(), input.rows<T>(), weight.value().view<T, 2>(), false, true, T(0),
+               bias.value().view<T, 1>());
+  });
+  std::vector<Tensor> outputs;
+  int64_t begin = 0;
+  for (int64_t size : sizes) {
+    outputs.push_back(y.slice(-1, begin, begin + size));
+    begin += size;
+  }
+  return record("linear", outputs, {x, weight, bias},
+                [input, w = weight.value(), has_bias = bias.defined(), need_dx = x.requires_grad(),
+                 sizes](const std::vector<Tensor>& grads) {
+                  return linear_backward(input, w, has_bias, need_dx, grads, sizes);
+                });
+}
+
+Variable linear(const Variable& x, const Variable& weight, const Variable& bias) {
+  return linear_split(x, weight, {weight.size(0)}, bias)[0];
+}
+
+Variable embedding(const Tensor& ids, const Variable& table) {
+  Shape shape = ids.shape();
+  shape.push_back(table.size(1));
+  Tensor y = Tensor::empty(shape, table.dtype(), table.value().device());
+  const Tensor flat = ids.reshape({-1});
+  dispatch_float(table.dtype(), "embedding", [&](auto type) {
+    using T = decltype(type);
+    kernels::cpu::embedding_forward<T>(y.rows<T>(), flat.view<int64_t, 1>(), table.value().view<T, 2>());
+  });
+  return record_one("embedding", y, {table}, [flat, shape = table.shape(), dtype = table.dtype()](const Tensor& dy) {
+    Tensor dtable = Tensor::zeros(shape, dtype, dy.device());
+    dispatch_float(dtype, "embedding", [&](auto type) {
+      using T = decltype(type);
+      kernels::cpu::embedding_backward<T>(dtable.view<T, 2>(), rows_ready(dy).template rows<T>(),
+                                          flat.view<int64_t, 1>());
+    });
+    return std::vector<Tensor>{dtable};
+  });
+}
+
+}  // namespace blockstate::ops

@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/autograd/ops.h"
+#include "core/autograd/ops_support.h"
+#include "kernels/causal_conv1d.h"
+#include "kernels/diagonal_scan.h"
+#include "kernels/selective_scan.h"
+#include "kernels/state_readout.h"
+
+namespace blockstate::ops {
+namespace {
+
+int64_t pieces(int64_t length, int64_t piece) { return (length + piece - 1) / piece; }
+
+}  // namespace
+
+WithState causal_conv1d(const Variable& x, const Variable& weight, const Variable& bias, const Variable& initial,
+                        const Tensor& position, bool silu, bool want_state) {
+  const Tensor input = rows_ready(x.value());
+  const int64_t K = weight.size(1);
+  require(weight.size(0) == input.size(2), "causal_conv1d: input of shape ", shape_text(x.shape()),
+          " but weight of shape ", shape_text(weight.shape()));
+  Tensor y = empty_like(input);
+  Tensor final;
+  if (want_state) {
+    final = Tensor::empty({input.size(0), K - 1, input.size(2)}, input.dtype(), input.device());
+  }
+  dispatch_float(input.dtype(), "causal_conv1d", [&](auto type) {
+    using T = decltype(type);
+    kernels::CausalConv1dForward<T> args;
+    args.y = y.view<T, 3>();
+    args.final = final.view<T, 3>();
+    args.x = input.view<T, 3>();
+    args.weight = weight.value().view<T, 2>();
+    args.bias = bias.value().view<T, 1>();
+    args.initial = initial.value().view<T, 3>();
+    args.position = position.view<int64_t, 2>();
+    args.silu = silu;
+    kernels::cpu::causal_conv1d_forward<T>(args);
+  });
+  auto outputs = record(
+      "causal_conv1d", {y, final}, {x, weight, bias, initial},
+      [input, w = weight.value(), b = bias.value(), start = initial.value(), position,
+       silu](const std::vector<Tensor>& grads) {
+        Tensor dx = empty_like(input);
+        Tensor dw = zeros_like(w);
+        Tensor db = zeros_like(b);
+        Tensor dstart = start.defined() ? empty_like(start) : Tensor();
+        const Tensor dy = rows_ready(or_zeros(grads[0], input.shape(), input));
+        dispatch_float(input.dtype(), "causal_conv1d", [&](auto type) {
+          using T = decltype(type);
+          kernels::CausalConv1dBackward<T> args;
+          args.dx = dx.view<T, 3>();
+          args.dweight = dw.view<T, 2>();
+          args.dbias = db.view<T, 1>();
+          args.dinitial = dstart.view<T, 3>();
+          args.dy = dy.view<T, 3>();
+          args.dfinal = rows_ready(grads[1]).template view<T, 3>();
+          args.x = input.view<T, 3>();
+          args.weight = w.view<T, 2>();
+          args.bias = b.view<T, 1>();
+          args.initial = start.view<T, 3>();
+          args.position = position.view<int64_t, 2>();
+          args.silu = silu;
+          kernels::cpu::causal_conv1d_backward<T>(args);
+        });
+        return std::vector<Tensor>{dx, dw, db, dstart};
+      });
+  return {outputs[0], outputs[1]};
+}
+
+namespace {
+
+/// The tensors behind SelectiveScanInputs, in the form the kernel and its backward share.
+struct ScanTensors {
+  Tensor u, delta, A, B, C, D, z, delta_bias, initial, checkpoint, position;
+
+  template <class T>
+  kernels::SelectiveScanForward<T> args() const {
+    kernels::SelectiveScanForward<T> args;
+    args.checkpoint = checkpoint.view<T, 4>();
+    args.u = u.view<T, 3>();
+    args.delta = delta.view<T, 3>();
+    args.A = A.view<T, 2>();
+    args.B = B.view<T, 3>();
+    args.C = C.view<T, 3>();
+    args.D = D.view<T, 1>();
+    args.z = z.view<T, 3>();
+    args.delta_bias = delta_bias.view<T, 1>();
+    args.initial = initial.view<T, 3>();
+    args.position = position.view<int64_t, 2>();
+    return args;
+  }
+};
+
+std::vector<Tensor> selective_scan_backward(const ScanTensors& saved, const std::vector<Tensor>& grads) {
+  Tensor du = empty_like(saved.u);
+  Tensor ddelta = empty_like(saved.delta);
+  Tensor dA = zeros_like(saved.A);
+  Tensor dB = empty_like(saved.B);
+  Tensor dC = empty_like(saved.C);
+  Tensor dD = zeros_like(saved.D);
+  Tensor dz = saved.z.defined() ? empty_like(saved.z) : Tensor();
+  Tensor dbias = zeros_like(saved.delta_bias);
+  Tensor dinitial = saved.initial.defined() ? empty_like(saved.initial) : Tensor();
+  const Tensor dy = rows_ready(or_zeros(grads[0], saved.u.shape(), saved.u));
+  dispatch_float(saved.u.dtype(), "selective_scan", [&](auto type) {
+    using T = decltype(type);
+    kernels::SelectiveScanBackward<T> args;
+    args.du = du.view<T, 3>();
+    args.ddelta = ddelta.view<T, 3>();
+    args.dA = dA.view<T, 2>();
+    args.dB = dB.view<T, 3>();
+    args.dC = dC.view<T, 3>();
+    args.dD = dD.view<T, 1>();
+    args.dz = dz.view<T, 3>();
+    args.ddelta_bias = dbias.view<T, 1>();
+    args.dinitial = dinitial.view<T, 3>();
+    args.dy = dy.view<T, 3>();
+    args.dfinal = rows_ready(grads[1]).template view<T, 3>();
+    args.forward = saved.args<T>();
+    kernels::cpu::selective_scan_backward<T>(args);
+  });
+  return {du, ddelta, dA, dB, dC, dD, dz, dbias, dinitial};
+}
+
+}  // namespace
+
+WithState selective_scan(const SelectiveScanInputs& in, const Tensor& position, bool want_state) {
+  ScanTensors saved{rows_ready(in.u.value()),
+                    rows_ready(in.delta.value()),
+                    in.A.value(),
+                    rows_ready(in.B.value()),
+                    rows_ready(in.C.value()),
+                    in.D.value(),
+                    rows_ready(in.z.value()),
+                    in.delta_bias.value(),
+                    in.initial.value(),
+                    Tensor(),
+                    position};
+  const int64_t B = in.u.size(0), L = in.u.size(1), D = in.u.size(2), N = in.A.size(1);
+  require(in.A.size(0) == D && in.B.size(2) == N && in.C.size(2) == N && in.delta.shape() == in.u.shape(),
+          "selective_scan: u ", shape_text(in.u.shape()), ", delta ", shape_text(in.delta.shape()), ", A ",
+          shape_text(in.A.shape()), ", B ", shape_text(in.B.shape()), " and C ", shape_text(in.C.shape()),
+          " do not fit together");
+  const Tensor& like = in.u.value();
+  Tensor y = Tensor::empty(in.u.shape(), like.dtype(), like.device());
+  Tensor final = want_state ? Tensor::empty({B, D, N}, like.dtype(), like.device()) : Tensor();
+  if (grad_enabled()) {
+    saved.checkpoint = Tensor::empty({B, pieces(L, kernels::kScanCheckpoint), D, N}, like.dtype(), like.device());
+  }
+  dispatch_float(like.dtype(), "selective_scan", [&](auto type) {
+    using T = decltype(type);
+    auto args = saved.args<T>();
+    args.y = y.view<T, 3>();
+    args.final = final.view<T, 3>();
+    kernels::cpu::selective_scan_forward<T>(args);
+  });
+  auto outputs =
+      record("selective_scan", {y, final}, {in.u, in.delta, in.A, in.B, in.C, in.D, in.z, in.delta_bias, in.initial},
+             [saved](const std::vector<Tensor>& grads) { return selective_scan_backward(saved, grads); });
+  return {outputs[0], outputs[1]};
+}
+
+WithState diagonal_scan(const Variable& u, const Variable& a, const Variable& c, const Variable& D,
+                        const Variable& initial, const Tensor& position, bool want_state) {
+  const Tensor input = rows_ready(u.value());
+  const int64_t B = u.size(0), L = u.size(1), width = u.size(2), P = a.size(1);
+  require(a.size(0) == width && a.shape() == c.shape(), "diagonal_scan: u ", shape_text(u.shape()), ", a ",
+          shape_text(a.shape()), " and c ", shape_text(c.shape()), " do not fit together");
+  Tensor y = Tensor::empty(u.shape(), input.dtype(), input.device());
+  Tensor final = want_state ? Tensor::empty({B, width, P, 2}, input.dtype(), input.device()) : Tensor();
+  Tensor checkpoint;
+  if (grad_enabled()) {
+    checkpoint =
+        Tensor::empty({B, pieces(L, kernels::kDiagonalCheckpoint), width, P, 2}, input.dtype(), input.device());
+  }
+  const auto inputs = [input, checkpoint, position, decay = a.value(), out = c.value(), skip = D.value(),
+                       start = initial.value()](auto type) {
+    using T = decltype(type);
+    kernels::DiagonalScanForward<T> args;
+    args.checkpoint = checkpoint.view<T, 5>();
+    args.u = input.view<T, 3>();
+    args.a = decay.view<T, 3>();
+    args.c = out.view<T, 3>();
+    args.D = skip.view<T, 1>();
+    args.initial = start.view<T, 4>();
+    args.position = position.view<int64_t, 2>();
+    return args;
+  };
+  dispatch_float(input.dtype(), "diagonal_scan", [&](auto type) {
+    using T = decltype(type);
+    auto args = inputs(type);
+    args.y = y.view<T, 3>();
+    args.final = final.view<T, 4>();
+    kernels::cpu::diagonal_scan_forward<T>(args);
+  });
+  auto outputs = record("diagonal_scan", {y, final}, {u, a, c, D, initial},
+                        [inputs, input, decay = a.value(), skip = D.value(),
+                         start = initial.value()](const std::vector<Tensor>& grads) {
+                          Tensor du = empty_like(input);
+                          Tensor da = zeros_like(decay);
+                          Tensor dc = zeros_like(decay);
+                          Tensor dD = zeros_like(skip);
+                          Tensor dinitial = start.defined() ? empty_like(start) : Tensor();
+                          const Tensor dy = rows_ready(or_zeros(grads[0], input.shape(), input));
+                          dispatch_float(input.dtype(), "diagonal_scan", [&](auto type) {
+                            using T = decltype(type);
+                            kernels::DiagonalScanBackward<T> args;
+                            args.du = du.view<T, 3>();
+                            args.da = da.view<T, 3>();
+                            args.dc = dc.view<T, 3>();
+                            args.dD = dD.view<T, 1>();
+                            args.dinitial = dinitial.view<T, 4>();
+                            args.dy = dy.view<T, 3>();
+                            args.dfinal = rows_ready(grads[1]).template view<T, 4>();
+                            args.forward = inputs(type);
+                            kernels::cpu::diagonal_scan_backward<T>(args);
+                          });
+                          return std::vector<Tensor>{du, da, dc, dD, dinitial};
+                        });
+  return {outputs[0], outputs[1]};
+}
+
+Discretized s4d_discretize(const Variable& log_dt, const Variable& log_real, const Variable& imaginary,
+                           const Variable& B, const Variable& C) {
+  Tensor a = empty_like(C.value());
+  Tensor c = empty_like(C.value());
+  const auto inputs = [dt = log_dt.value(), real = log_real.value(), imag = imaginary.value(), b = B.value(),
+                       out = C.value()](auto type) {
+    using T = decltype(type);
+    kernels::S4dDiscretize<T> args;
+    args.log_dt = dt.view<T, 1>();
+    args.log_real = real.view<T, 2>();
+    args.imaginary = imag.view<T, 2>();
+    args.B = b.view<T, 3>();
+    args.C = out.view<T, 3>();
+    return args;
+  };
+  dispatch_float(C.dtype(), "s4d_discretize", [&](auto type) {
+    using T = decltype(type);
+    auto args = inputs(type);
+    args.a = a.view<T, 3>();
+    args.c = c.view<T, 3>();
+    kernels::cpu::s4d_discretize<T>(args);
+  });
+  auto outputs = record("s4d_discretize", {a, c}, {log_dt, log_real, imaginary, B, C},
+                        [inputs, dt = log_dt.value(), real = log_real.value(), b = B.value(),
+                         like = C.value()](const std::vector<Tensor>& grads) {
+                          Tensor ddt = zeros_like(dt), dreal = zeros_like(real), dimag = zeros_like(real);
+                          Tensor dB = zeros_like(b), dC = zeros_like(like);
+                          const Tensor da = or_zeros(grads[0], like.shape(), like);
+                          const Tensor dc = or_zeros(grads[1], like.shape(), like);
+                          dispatch_float(like.dtype(), "s4d_discretize", [&](auto type) {
+                            using T = decltype(type);
+                            kernels::S4dDiscretizeBackward<T> args;
+                            args.dlog_dt = ddt.view<T, 1>();
+                            args.dlog_real = dreal.view<T, 2>();
+                            args.dimaginary = dimag.view<T, 2>();
+                            args.dB = dB.view<T, 3>();
+                            args.dC = dC.view<T, 3>();
+                            args.da = da.view<T, 3>();
+                            args.dc = dc.view<T, 3>();
+                            args.forward = inputs(type);
+                            kernels::cpu::s4d_discretize_backward<T>(args);
+                          });
+                          return std::vector<Tensor>{ddt, dreal, dimag, dB, dC};
+                        });
+  return {outputs[0], outputs[1]};
+}
+
+Variable state_readout(const Variable& state, const Variable& weight) {
+  const Tensor h = state.value().packed();
+  require(h.rank() == 3 && weight.value().rank() == 3 && h.size(1) == weight.size(1) && h.size(2) == weight.size(2),
+          "state_readout: state of shape ", shape_text(state.shape()), " but weight of shape ",
+          shape_text(weight.shape()));
+  Tensor y = Tensor::empty({h.size(0), weight.size(0), h.size(1)}, h.dtype(), h.device());
+  dispatch_float(h.dtype(), "state_readout", [&](auto type) {
+    using T = decltype(type);
+    kernels::cpu::state_readout_forward<T>(y.view<T, 3>(), h.view<T, 3>(), weight.value().view<T, 3>());
+  });
+  return record_one("state_readout", y, {state, weight}, [h, w = weight.value()](const Tensor& dy) {
+    Tensor dh = empty_like(h);
+    Tensor dw = zeros_like(w);
+    dispatch_float(h.dtype(), "state_readout", [&](auto type) {
+      using T = decltype(type);
+      kernels::cpu::state_readout_backward<T>(dh.view<T, 3>(), dw.view<T, 3>(), dy.view<T, 3>(), h.view<T, 3>(),
+                                              w.view<T, 3>());
+    });
+    return std::vector<Tensor>{dh, dw};
+  });
+}
+
+}  // namespace blockstate::ops

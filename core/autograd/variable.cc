@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/autograd/variable.h"
+
+#include <algorithm>
+#include <unordered_map>
+#include <unordered_set>
+
+namespace blockstate {
+namespace {
+
+thread_local bool recording = true;
+
+/// Adds a gradient to what has arrived so far. A tensor that someone else may hold is never written to.
+void add_grad(Tensor& sum, const Tensor& grad) {
+  if (!sum.defined()) {
+    sum = grad;
+    return;
+  }
+  if (!sum.unique()) {
+    sum = sum.clone();
+  }
+  accumulate(sum, grad);
+}
+
+/// Nodes from the roots down, each before all nodes that its inputs come from.
+std::vector<Node*> topological_order(const std::vector<Variable>& roots) {
+  std::vector<Node*> order;
+  std::unordered_set<Node*> visited;
+  struct Frame {
+    Node* node;
+    size_t next_input;
+  };
+  std::vector<Frame> stack;
+  const auto enter = [&](const std::shared_ptr<Edge>& edge) {
+    if (edge && edge->creator && visited.insert(edge->creator.get()).second) {
+      stack.push_back({edge->creator.get(), 0});
+    }
+  };
+  for (const Variable& root : roots) {
+    enter(root.edge());
+    while (!stack.empty()) {
+      Frame& frame = stack.back();
+      if (frame.next_input < frame.node->inputs.size()) {
+        enter(frame.node->inputs[frame.next_input++]);
+      } else {
+        order.push_back(frame.node);
+        stack.pop_back();
+      }
+    }
+  }
+  std::reverse(order.begin(), order.end());
+  return order;
+}
+
+Tensor ones_like(const Tensor& value) {
+  Tensor ones = Tensor::empty(value.shape(), value.dtype(), value.device());
+  dispatch_float(value.dtype(), "backward", [&](auto type) {
+    using T = decltype(type);
+    std::fill_n(ones.data<T>(), ones.elements(), T(1));
+  });
+  return ones;
+}
+
+}  // namespace
+
+Variable::Variable(Tensor value, bool requires_grad) : value_(std::move(value)) {
+  if (requires_grad) {
+    edge_ = std::make_shared<Edge>();
+  }
+}
+
+const Tensor& Variable::grad() const {
+  static const Tensor none;
+  return edge_ ? edge_->grad : none;
+}
+
+void Variable::clear_grad() {
+  if (edge_) {
+    edge_->grad = Tensor();
+  }
+}
+
+std::vector<Variable> record(const char* name, std::vector<Tensor> outputs, const std::vector<Variable>& inputs,
+                             Backward backward) {
+  const bool wanted = recording && std::any_of(inputs.begin(), inputs.end(),
+                                               [](const Variable& input) { return input.requires_grad(); });
+  std::vector<Variable> results;
+  results.reserve(outputs.size());
+  if (!wanted) {
+    for (Tensor& output : outputs) {
+      results.emplace_back(std::move(output));
+    }
+    return results;
+  }
+  auto node = std::make_shared<Node>();
+  node->name = name;
+  node->backward = std::move(backward);
+  for (const Variable& input : inputs) {
+    node->inputs.push_back(input.edge());
+  }
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    node->output_shapes.push_back(outputs[i].defined() ? outputs[i].shape() : Shape());
+    auto edge = std::make_shared<Edge>();
+    edge->creator = node;
+    edge->output = static_cast<int>(i);
+    results.emplace_back(std::move(outputs[i]), std::move(edge));
+  }
+  return results;
+}
+
+Variable record_one(const char* name, Tensor output, const std::vector<Variable>& inputs,
+                    std::function<std::vector<Tensor>(const Tensor& grad)> backward) {
+  return record(name, {std::move(output)}, inputs,
+                [backward = std::move(backward)](const std::vector<Tensor>& grads) { return backward(grads[0]); })[0];
+}
+
+void backward(const std::vector<Variable>& roots, const std::vector<Tensor>& grads) {
+  require(roots.size() == grads.size(), "backward: ", roots.size(), " roots but ", grads.size(), " gradients");
+  GradMode off(false);
+  std::unordered_map<Node*, std::vector<Tensor>> arrived;
+  const auto deliver = [&](const std::shared_ptr<Edge>& edge, const Tensor& grad) {
+    if (!edge || !grad.defined()) {
+      return;
+    }
+    if (!edge->creator) {
+      add_grad(edge->grad, grad);
+      return;
+    }
+    auto& outputs = arrived[edge->creator.get()];
+    outputs.resize(edge->creator->output_shapes.size());
+    add_grad(outputs[edge->output], grad);
+  };
+  for (size_t i = 0; i < roots.size(); ++i) {
+    if (roots[i].requires_grad()) {
+      require(!grads[i].defined() || grads[i].shape() == roots[i].shape(), "backward: root ", i, " has shape ",
+              shape_text(roots[i].shape()), " but its gradient has shape ", shape_text(grads[i].shape()));
+      deliver(roots[i].edge(), grads[i].defined() ? grads[i] : ones_like(roots[i].value()));
+    }
+  }
+  for (Node* node : topological_order(roots)) {
+    const auto found = arrived.find(node);
+    if (found == arrived.end()) {
+      continue;
+    }
+    const std::vector<Tensor> output_grads = std::move(found->second);
+    arrived.erase(found);
+    require(node->backward != nullptr, "backward: the graph through ", node->name, " was already walked");
+    std::vector<Tensor> input_grads = node->backward(output_grads);
+    node->backward = nullptr;
+    require(input_grads.size() == node->inputs.size(), node->name, ": backward gave ", input_grads.size(),
+            " gradients for ", node->inputs.size(), " inputs");
+    for (size_t i = 0; i < input_grads.size(); ++i) {
+      Tensor grad = std::move(input_grads[i]);
+      deliver(node->inputs[i], grad);
+    }
+  }
+}
+
+bool grad_enabled() { return recording; }
+
+GradMode::GradMode(bool enabled) : previous_(recording) { recording = enabled; }
+GradMode::~GradMode() { recording = previous_; }
+
+}  // namespace blockstate

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/model/model.h"
+
+#include <numeric>
+
+#include "core/autograd/ops.h"
+#include "core/base/random.h"
+#include "core/model/block_pattern.h"
+
+namespace blockstate::model {
+
+/// One pre-norm residual sublayer.
+struct Model::Layer : public nn::Module {
+  Layer(const ModelConfig& config, const std::string& name, int64_t residuals, const nn::Initialiser& init) {
+    norm = add_child("norm", std::make_unique<nn::Norm>(config.d_model, config.norm, init.child("norm")));
+    mixer = add_child("mixer", make_sublayer(config, name, residuals, init.child("mixer")));
+  }
+  nn::Norm* norm;
+  nn::Sublayer* mixer;
+};
+
+Model::Model(const ModelConfig& config, const ModelShape& shape, const nn::Initialiser& init)
+    : config_(config), shape_(shape), names_(expand_blocks(config.blocks)) {
+  const int64_t D = config.d_model;
+  require(shape.outputs > 0, "the model's head has no outputs; is the list of classes empty?");
+  if (shape.vocabulary > 0) {
+    const int64_t rows = shape.vocabulary + (shape.start_token ? 1 : 0);
+    embedding_ = add_parameter("embedding.weight", init.normal("embedding.weight", {rows, D}, 0.02), nn::no_decay());
+  } else {
+    require(shape.channels > 0, "the model's input has neither a vocabulary nor channels");
+    frames_ = add_child("frames", std::make_unique<nn::Linear>(shape.channels, D, true, init.child("frames")));
+  }
+  for (size_t i = 0; i < names_.size(); ++i) {
+    const std::string name = "layers." + std::to_string(i);
+    layers_.push_back(add_child(name, std::make_unique<Layer>(config, names_[i], static_cast<int64_t>(names_.size()),
+                                                              init.child(name))));
+    stride_ = std::lcm(stride_, layers_.back()->mixer->stride());
+  }
+  norm_ = add_child("norm", std::make_unique<nn::Norm>(D, config.norm, init.child("norm")));
+  const bool tied = config.tie_embeddings && shape.head == HeadKind::kLanguageModel && embedding_.defined();
+  if (shape.head == HeadKind::kClassify) {
+    pooling_ = add_child("pooling", std::make_unique<nn::Pooling>(config.pooling, D, init.child("pooling")));
+  }
+  if (!tied) {
+    const bool bias = shape.head != HeadKind::kLanguageModel;
+    head_ = add_child("head", std::make_unique<nn::Linear>(D, shape.outputs, bias, init.child("head")));
+  }
+}
+
+Variable Model::embed(const ModelInput& input) const {
+  if (shape_.vocabulary > 0) {
+    require(input.tokens.defined(), "this model reads tokens, but frames were given");
+    return ops::embedding(input.tokens, embedding_);
+  }
+  require(input.frames.defined(), "this model reads frames, but tokens were given");
+  require(input.frames.size(2) == shape_.channels, "this model reads ", shape_.channels,
+          " numbers a step, the input has ", input.frames.size(2));
+  return frames_->forward(Variable(input.frames));
+}
+
+Variable Model::features(const ModelInput& input, nn::CarryMap* carry) const {
+  const nn::Carry all = carry == nullptr ? nn::Carry() : nn::Carry(carry);
+  Variable residual = embed(input);
+  Variable branch;
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const ops::Normed normed =
+        branch.defined() ? layers_[i]->norm->forward(branch, residual) : layers_[i]->norm->forward(residual);
+    residual = normed.h;
+    branch = layers_[i]->mixer->forward(normed.y, input.sequence, all.child("layers." + std::to_string(i)));
+    if (config_.dropout > 0 && input.sequence.training) {
+      branch = ops::dropout(branch, input.sequence.record, input.sequence.position,
+                            mix_key(input.sequence.random_key, i), config_.dropout);
+    }
+  }
+  return norm_->forward(branch, residual).y;
+}
+
+Variable Model::pooled(const Variable& x, const ModelInput& input, nn::CarryMap* carry) const {
+  const nn::Carry all = carry == nullptr ? nn::Carry() : nn::Carry(carry);
+  return pooling_->forward(x, input.sequence, all.child("pooling"));
+}
+
+Variable Model::forward(const ModelInput& input, nn::CarryMap* carry) const {
+  const Variable x = features(input, carry);
+  if (pooling_ != nullptr) {
+    return head_->forward(pooled(x, input, carry));
+  }
+  if (head_ != nullptr) {
+    return head_->forward(x);
+  }
+  return ops::linear(x, shape_.start_token ? ops::slice(embedding_, 0, 0, shape_.outputs) : embedding_);
+}
+
+void Model::run(const ModelInput& input, nn::CarryMap* carry) const {
+  const Variable x = features(input, carry);
+  if (pooling_ != nullptr) {
+    pooled(x, input, carry);
+  }
+}
+
+std::vector<std::string> Model::growing_sublayers() const {
+  std::vector<std::string> found;
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    if (layers_[i]->mixer->memory_class() == nn::MemoryClass::kGrowing) {
+      found.push_back("layers." + std::to_string(i) + " (" + names_[i] + ")");
+    }
+  }
+  return found;
+}
+
+std::vector<std::string> Model::whole_sublayers() const {
+  std::vector<std::string> found;
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    if (layers_[i]->mixer->memory_class() == nn::MemoryClass::kWhole) {
+      found.push_back("layers." + std::to_string(i) + " (" + names_[i] + ")");
+    }
+  }
+  return found;
+}
+
+int64_t Model::carry_bytes(int64_t length) const {
+  int64_t bytes = 0;
+  for (const Layer* layer : layers_) {
+    bytes += layer->mixer->carry_bytes(length);
+  }
+  return bytes;
+}
+
+}  // namespace blockstate::model

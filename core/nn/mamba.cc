@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/nn/mamba.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/autograd/ops.h"
+
+namespace blockstate::nn {
+
+void MambaConfig::visit(config::Visitor& v) {
+  v.field("state", state, "state size N of each channel", config::at_least(1).at_most(256));
+  v.field("conv", conv, "width K of the causal convolution", config::at_least(2).at_most(8));
+  v.field("expand", expand, "inner width as a multiple of d_model", config::at_least(1));
+  v.field("dt_rank", dt_rank, "rank of the step-size projection; 0: d_model/16, rounded up", config::at_least(0));
+  v.field("dt_min", dt_min, "smallest initial step size", config::above(0));
+  v.field("dt_max", dt_max, "largest initial step size", config::above(0));
+  v.check("dt_min", dt_min <= dt_max, "must be at most dt_max");
+}
+
+Mamba::Mamba(const MambaConfig& config, int64_t d_model, double output_gain, const Initialiser& init)
+    : config_(config),
+      inner_(config.expand * d_model),
+      rank_(config.dt_rank > 0 ? config.dt_rank : (d_model + 15) / 16) {
+  const int64_t E = inner_, N = config.state, K = config.conv;
+  in_proj_ = add_child("in_proj", std::make_unique<Linear>(d_model, 2 * E, false, init.child("in_proj")));
+  const double conv_bound = 1 / std::sqrt(static_cast<double>(K));
+  conv_weight_ = add_parameter("conv1d.weight", init.uniform("conv1d.weight", {E, K}, -conv_bound, conv_bound));
+  conv_bias_ = add_parameter("conv1d.bias", init.uniform("conv1d.bias", {E}, -conv_bound, conv_bound), no_decay());
+  x_proj_ = add_child("x_proj", std::make_unique<Linear>(E, rank_ + 2 * N, false, init.child("x_proj")));
+  const double dt_bound = 1 / std::sqrt(static_cast<double>(rank_));
+  dt_weight_ = add_parameter("dt_proj.weight", init.uniform("dt_proj.weight", {E, rank_}, -dt_bound, dt_bound));
+  // softplus(bias) is log-uniform in [dt_min, dt_max]: bias = dt + log(1 - exp(-dt)).
+  dt_bias_ = add_parameter("dt_proj.bias", init.generate("dt_proj.bias", {E},
+                                                         [&](const auto& unit) {
+                                                           const double low = std::log(config.dt_min);
+                                                           const double high = std::log(config.dt_max);
+                                                           const double dt =
+                                                               std::max(1e-4, std::exp(low + (high - low) * unit()));
+                                                           return dt + std::log(-std::expm1(-dt));
+                                                         }),
+                           no_decay());
+  std::vector<double> a_log(static_cast<size_t>(E * N));
+  for (size_t i = 0; i < a_log.size(); ++i) {
+    a_log[i] = std::log(static_cast<double>(i % N + 1));  // S4D-Real: A = -(n + 1)
+  }
+  A_log_ = add_parameter("A_log", init.values({E, N}, a_log), no_decay());
+  D_ = add_parameter("D", init.constant({E}, 1), no_decay());
+  out_proj_ = add_child("out_proj", std::make_unique<Linear>(E, d_model, false, init.child("out_proj"), output_gain));
+}
+
+Mamba::Projected Mamba::project(const Variable& x, const Sequence& sequence, const Carry& carry) const {
+  const auto halves = in_proj_->split(x, {inner_, inner_});
+  const ops::WithState conv = ops::causal_conv1d(halves[0], conv_weight_, conv_bias_, carry.get("conv"),
+                                                 sequence.kernel_position(), true, carry.wanted());
+  if (carry.wanted()) {
+    carry.set("conv", conv.state);
+  }
+  const auto selected = x_proj_->split(conv.y, {rank_, config_.state, config_.state});
+  // The bias of dt is added inside the scan, before the softplus.
+  return {conv.y, ops::linear(selected[0], dt_weight_), selected[1], selected[2], halves[1]};
+}
+
+Variable Mamba::forward(const Variable& x, const Sequence& sequence, const Carry& carry) {
+  const Projected in = project(x, sequence, carry);
+  const Variable A = ops::activation(A_log_, kernels::Activation::kNegativeExp);
+  const ops::WithState scan =
+      ops::selective_scan({in.u, in.delta, A, in.B, in.C, D_, in.z, dt_bias_, carry.get("ssm")},
+                          sequence.kernel_position(), carry.wanted());
+  if (carry.wanted()) {
+    carry.set("ssm", scan.state);
+  }
+  return out_proj_->forward(scan.y);
+}
+
+std::vector<Variable> Mamba::states_after(const Variable& x, const Sequence& sequence,
+                                          const std::vector<int64_t>& runs, const Carry& carry) {
+  const Projected in = project(x, sequence, carry);
+  const Variable A = ops::activation(A_log_, kernels::Activation::kNegativeExp);
+  const auto u = ops::split(in.u, 1, runs), delta = ops::split(in.delta, 1, runs);
+  const auto B = ops::split(in.B, 1, runs), C = ops::split(in.C, 1, runs);
+  std::vector<Variable> states;
+  Variable state = carry.get("ssm");
+  int64_t begin = 0;
+  for (size_t i = 0; i < runs.size(); ++i) {
+    const Tensor position = sequence.uniform ? Tensor() : sequence.position.slice(1, begin, begin + runs[i]);
+    state = ops::selective_scan({u[i], delta[i], A, B[i], C[i], {}, {}, dt_bias_, state}, position, true).state;
+    states.push_back(state);
+    begin += runs[i];
+  }
+  carry.set("ssm", state);
+  return states;
+}
+
+int64_t Mamba::carry_bytes(int64_t) const {
+  return 4 * inner_ * (config_.conv - 1 + config_.state);
+}
+
+}  // namespace blockstate::nn

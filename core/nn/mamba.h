@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "core/config/visitor.h"
+#include "core/nn/linear.h"
+#include "core/nn/sublayer.h"
+
+namespace blockstate::nn {
+
+struct MambaConfig {
+  int64_t state = 16;
+  int64_t conv = 4;
+  int64_t expand = 2;
+  int64_t dt_rank = 0;
+  double dt_min = 1e-3;
+  double dt_max = 1e-1;
+
+  void visit(config::Visitor& v);
+};
+
+/// Mamba's mixer (S6). Gu & Dao 2023 (arXiv 2312.00752), section 3.4; parameters named and shaped as in the released
+/// checkpoints: in_proj (2 E, D) x then z, conv1d (E, K), x_proj (R + 2 N, E) dt, B, C, dt_proj (E, R), A_log (E, N),
+/// D (E), out_proj (D, E), with E = expand * D. Carry: "conv" (B, K-1, E), "ssm" (B, E, N).
+class Mamba : public Ssm {
+ public:
+  Mamba(const MambaConfig& config, int64_t d_model, double output_gain, const Initialiser& init);
+
+  Variable forward(const Variable& x, const Sequence& sequence, const Carry& carry) override;
+  std::vector<Variable> states_after(const Variable& x, const Sequence& sequence, const std::vector<int64_t>& runs,
+                                     const Carry& carry) override;
+  MemoryClass memory_class() const override { return MemoryClass::kBounded; }
+  int64_t carry_bytes(int64_t length) const override;
+  int64_t state_channels() const override { return inner_; }
+  int64_t state_size() const override { return config_.state; }
+
+ private:
+  struct Projected {
+    Variable u, delta, B, C, z;
+  };
+  Projected project(const Variable& x, const Sequence& sequence, const Carry& carry) const;
+
+  MambaConfig config_;
+  int64_t inner_;
+  int64_t rank_;
+  Linear* in_proj_;
+  Linear* x_proj_;
+  Linear* out_proj_;
+  Variable conv_weight_, conv_bias_, dt_weight_, dt_bias_, A_log_, D_;
+};
+
+}  // namespace blockstate::nn

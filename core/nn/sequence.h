@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "core/tensor/tensor.h"
+
+namespace blockstate::nn {
+
+/// Where the steps of a chunk lie: all that a sublayer may know beside its input and carry.
+///
+/// A row holds one record or several, each a run of steps; steps outside records are padding. Records start at
+/// multiples of the stack's stride counted from the row's start, so the phase of windows is the same in all rows and
+/// follows from `offset` alone.
+struct Sequence {
+  Tensor position;     ///< (B, L) int64: steps from the start of the record; -1 padding
+  Tensor record;       ///< (B, L) int64: index of the record in the batch; -1 padding
+  int64_t records = 0; ///< R, records of the whole batch
+  int64_t offset = 0;  ///< index in the row of the chunk's first step
+  Tensor end;          ///< (B) int64: steps up to and including the row's last valid one in this chunk
+  Tensor known;        ///< (B) int64: steps its record had by then
+  bool uniform = true; ///< no padding and no record start but at the row's start: kernels need no positions
+  bool training = false;
+  uint64_t random_key = 0;  ///< mixes seed and step; dropout draws from it
+
+  int64_t batch() const { return position.size(0); }
+  int64_t length() const { return position.size(1); }
+  /// What kernels take: absent where every step is plain.
+  Tensor kernel_position() const { return uniform ? Tensor() : position; }
+  /// Steps [begin, end) of the chunk.
+  Sequence slice(int64_t begin, int64_t end) const;
+};
+
+/// Derives end, known and uniform. position and record are (B, L) int64.
+Sequence make_sequence(const Tensor& position, const Tensor& record, int64_t records, int64_t offset);
+
+/// B rows of one record each, all `length` steps valid, starting at step `offset` of the record.
+Sequence plain_sequence(int64_t batch, int64_t length, int64_t offset = 0);
+
+}  // namespace blockstate::nn

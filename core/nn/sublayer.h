@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "core/nn/carry.h"
+#include "core/nn/module.h"
+#include "core/nn/sequence.h"
+
+namespace blockstate::nn {
+
+/// What a sublayer's carry costs as the sequence grows (docs/chunk_and_carry.md).
+enum class MemoryClass : uint8_t {
+  kBounded,  ///< the carry has one size at every length
+  kGrowing,  ///< the carry grows with the length
+  kWhole,    ///< the sublayer needs the whole sequence at once: it cannot stream or be cut in chunks
+};
+
+std::string_view memory_class_name(MemoryClass memory);
+
+/// A causal sublayer: a differentiable function of a chunk and a carry,
+///
+///   (y, carry after) = f(x, carry before; parameters)                        x, y (B, L, D)
+///
+/// The law: for any split of a sequence, k chunks with carry equal one pass, in outputs, in every parameter gradient
+/// and in the gradient of the incoming carry. Padding is the identity; a record's start resets the carry.
+class Sublayer : public Module {
+ public:
+  virtual Variable forward(const Variable& x, const Sequence& sequence, const Carry& carry) = 0;
+  virtual MemoryClass memory_class() const = 0;
+  /// Records must start at multiples of this many steps in their row.
+  virtual int64_t stride() const { return 1; }
+  /// Bytes of float32 carry for one row after `length` steps.
+  virtual int64_t carry_bytes(int64_t length) const = 0;
+};
+
+/// A state-space sublayer: its carry holds a linear state that context vectors can be read from.
+class Ssm : public Sublayer {
+ public:
+  /// The state of one row is (state_channels, state_size) numbers.
+  virtual int64_t state_channels() const = 0;
+  virtual int64_t state_size() const = 0;
+  /// The states (B, state_channels, state_size) after each of the runs of steps that the chunk is cut into. A run is a
+  /// chunk with a carry like any other.
+  virtual std::vector<Variable> states_after(const Variable& x, const Sequence& sequence,
+                                             const std::vector<int64_t>& runs, const Carry& carry) = 0;
+};
+
+}  // namespace blockstate::nn

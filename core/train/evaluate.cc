@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/train/evaluate.h"
+
+#include <algorithm>
+
+#include "core/autograd/ops.h"
+#include "core/train/metrics.h"
+
+namespace blockstate::train {
+
+std::string primary_metric(model::HeadKind head) {
+  return head == model::HeadKind::kLanguageModel ? "bits_per_symbol" : "accuracy";
+}
+
+bool higher_is_better(model::HeadKind head) { return head != model::HeadKind::kLanguageModel; }
+
+Tensor batch_logits(const model::Model& model, const model::ModelInput& input, int64_t chunk) {
+  GradMode off(false);
+  const int64_t L = input.sequence.length();
+  if (chunk <= 0 || chunk >= L) {
+    return model.forward(input).value();
+  }
+  const bool per_step = model.shape().head != model::HeadKind::kClassify;
+  nn::CarryMap carry;
+  std::vector<Variable> parts;
+  for (int64_t begin = 0; begin < L; begin += chunk) {
+    const int64_t end = std::min(L, begin + chunk);
+    const Variable logits = model.forward(slice_steps(input, begin, end), &carry);
+    if (per_step || end == L) {
+      parts.push_back(logits);
+    }
+  }
+  return ops::concat(parts, per_step ? 1 : 0).value();
+}
+
+Evaluation evaluate(const model::Model& model, data::Loader& loader, const Objective& objective, DType dtype,
+                    int64_t chunk) {
+  GradMode off(false);
+  const model::HeadKind head = model.shape().head;
+  ClassificationMetrics classes(model.shape().outputs);
+  LanguageModelMetrics language;
+  double loss_sum = 0;
+  int64_t targets = 0;
+  while (std::optional<data::Batch> batch = loader.next()) {
+    const model::ModelInput input = model_input(*batch, dtype, false, 0);
+    const Tensor logits = batch_logits(model, input, chunk);
+    const LossResult result = loss_of_logits(Variable(logits), batch->targets, objective, 1);
+    loss_sum += result.loss.value().item();
+    targets += result.targets;
+    if (head == model::HeadKind::kLanguageModel) {
+      language.add(result.loss.value().item(), result.targets);
+    } else {
+      classes.add(logits, batch->targets);
+    }
+  }
+  Evaluation evaluation;
+  evaluation.targets = targets;
+  evaluation.loss = targets > 0 ? loss_sum / static_cast<double>(targets) : 0;
+  evaluation.metric = primary_metric(head);
+  evaluation.higher_is_better = higher_is_better(head);
+  if (head == model::HeadKind::kLanguageModel) {
+    evaluation.value = language.bits().value_or(0);
+    evaluation.details = language.to_value();
+  } else {
+    evaluation.value = classes.accuracy().value_or(0);
+    evaluation.details = classes.to_value();
+  }
+  evaluation.details.set("loss", config::Value(evaluation.loss));
+  return evaluation;
+}
+
+}  // namespace blockstate::train

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/train/objective.h"
+
+#include <algorithm>
+
+#include "core/autograd/ops.h"
+
+namespace blockstate::train {
+model::ModelInput slice_steps(const model::ModelInput& input, int64_t begin, int64_t end) {
+  model::ModelInput part;
+  part.tokens = input.tokens.defined() ? input.tokens.slice(1, begin, end).packed() : Tensor();
+  part.frames = input.frames.defined() ? input.frames.slice(1, begin, end).packed() : Tensor();
+  part.sequence = input.sequence.slice(begin, end);
+  return part;
+}
+
+LossResult loss_of_logits(const Variable& logits, const Tensor& targets, const Objective& objective, int64_t target_count) {
+  const Variable rows = ops::reshape(logits, {-1, logits.size(-1)});
+  const Tensor flat = targets.reshape({-1});
+  const Variable row_loss = ops::cross_entropy(rows, flat, objective.label_smoothing);
+  LossResult result;
+  result.loss =
+      ops::scale(ops::weighted_sum(row_loss, Tensor()), 1.0 / static_cast<double>(std::max<int64_t>(1, target_count)));
+  result.logits = rows.value();
+  result.row_loss = row_loss.value();
+  const int64_t* target = flat.data<int64_t>();
+  result.targets = std::count_if(target, target + flat.elements(), [](int64_t t) { return t >= 0; });
+  return result;
+}
+
+namespace {
+
+bool per_step(const model::Model& model) { return model.shape().head != model::HeadKind::kClassify; }
+
+nn::CarryMap as_leaves(const nn::CarryMap& carry) {
+  nn::CarryMap leaves;
+  for (const auto& [name, value] : carry) {
+    leaves[name] = Variable(value.value(), true);
+  }
+  return leaves;
+}
+
+double chunked_gradients(const model::Model& model, const data::Batch& batch, const model::ModelInput& input,
+                         const Objective& objective, int64_t chunk) {
+  const int64_t L = input.sequence.length();
+  std::vector<std::pair<int64_t, int64_t>> bounds;
+  for (int64_t begin = 0; begin < L; begin += chunk) {
+    bounds.emplace_back(begin, std::min(L, begin + chunk));
+  }
+  // Forward: only the carries at chunk edges stay.
+  std::vector<nn::CarryMap> edges(1);
+  {
+    GradMode off(false);
+    for (size_t i = 0; i + 1 < bounds.size(); ++i) {
+      nn::CarryMap carry = edges.back();
+      model.run(slice_steps(input, bounds[i].first, bounds[i].second), &carry);
+      edges.push_back(std::move(carry));
+    }
+  }
+  // Backward, last chunk first: its loss and the gradient of the carry it handed on.
+  double loss = 0;
+  std::map<std::string, Tensor> carry_grads;
+  for (size_t i = bounds.size(); i-- > 0;) {
+    const auto [begin, end] = bounds[i];
+    const nn::CarryMap leaves = as_leaves(edges[i]);
+    edges.pop_back();
+    nn::CarryMap carry = leaves;
+    const Variable logits = model.forward(slice_steps(input, begin, end), &carry);
+    std::vector<Variable> roots;
+    std::vector<Tensor> grads;
+    if (per_step(model) || end == L) {
+      const Tensor targets = per_step(model) ? batch.targets.slice(1, begin, end).packed() : batch.targets;
+      const LossResult part = loss_of_logits(logits, targets, objective, batch.target_count);
+      loss += part.loss.value().item();
+      roots.push_back(part.loss);
+      grads.emplace_back();
+    }
+    for (const auto& [name, grad] : carry_grads) {
+      roots.push_back(carry.at(name));
+      grads.push_back(grad);
+    }
+    backward(roots, grads);
+    carry_grads.clear();
+    for (const auto& [name, leaf] : leaves) {
+      if (leaf.grad().defined()) {
+        carry_grads[name] = leaf.grad();
+      }
+    }
+  }
+  return loss;
+}
+
+}  // namespace
+
+model::ModelInput model_input(const data::Batch& batch, DType dtype, bool training, uint64_t random_key) {
+  model::ModelInput input;
+  input.tokens = batch.tokens;
+  input.frames = batch.frames.defined() ? batch.frames.to(dtype) : Tensor();
+  input.sequence = nn::make_sequence(batch.position, batch.record, batch.records, 0);
+  input.sequence.training = training;
+  input.sequence.random_key = random_key;
+  return input;
+}
+
+LossResult batch_loss(const model::Model& model, const data::Batch& batch, const model::ModelInput& input,
+                      const Objective& objective, int64_t target_count) {
+  return loss_of_logits(model.forward(input), batch.targets, objective, target_count);
+}
+
+double accumulate_gradients(const model::Model& model, const data::Batch& batch, const model::ModelInput& input,
+                            const Objective& objective, int64_t chunk) {
+  if (chunk > 0 && chunk < input.sequence.length()) {
+    return chunked_gradients(model, batch, input, objective, chunk);
+  }
+  const LossResult result = batch_loss(model, batch, input, objective, batch.target_count);
+  const double loss = result.loss.value().item();
+  backward(result.loss);
+  return loss;
+}
+
+}  // namespace blockstate::train

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "core/data/batch.h"
+#include "core/model/model.h"
+
+namespace blockstate::train {
+
+/// What a model is trained to do with a batch.
+struct Objective {
+  double label_smoothing = 0;
+};
+
+struct LossResult {
+  Variable loss;        ///< (1): mean over targets, in nats
+  Tensor logits;        ///< rows (M, outputs): one a record, or one a step
+  Tensor row_loss;      ///< (M): without label smoothing where that is 0; 0 at ignored rows
+  int64_t targets = 0;  ///< rows that count
+};
+
+/// A batch as a model takes it. `random_key` mixes seed and step; dropout draws from it when `training`.
+model::ModelInput model_input(const data::Batch& batch, DType dtype, bool training, uint64_t random_key);
+
+/// Steps [begin, end) of an input: a chunk.
+model::ModelInput slice_steps(const model::ModelInput& input, int64_t begin, int64_t end);
+
+/// Sum of the row losses of logits (..., outputs) against targets (...), divided by `target_count`.
+LossResult loss_of_logits(const Variable& logits, const Tensor& targets, const Objective& objective,
+                          int64_t target_count);
+
+/// Forward and loss of a whole batch. `target_count` counts the valid targets of the optimiser step: the mean is over
+/// those, so that parts of a step add up to it.
+LossResult batch_loss(const model::Model& model, const data::Batch& batch, const model::ModelInput& input,
+                      const Objective& objective, int64_t target_count);
+
+/// Forward and backward of one step, parameter gradients added up. chunk > 0: exact gradients over chunks of that many
+/// steps: forward keeps only the carries at chunk edges, backward runs over the chunks in reverse and recomputes inside
+/// each (DESIGN 2). Returns the mean loss.
+double accumulate_gradients(const model::Model& model, const data::Batch& batch, const model::ModelInput& input,
+                            const Objective& objective, int64_t chunk);
+
+}  // namespace blockstate::train

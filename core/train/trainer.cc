@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/train/trainer.h"
+
+#include <chrono>
+#include <cmath>
+
+#include "core/base/random.h"
+
+namespace blockstate::train {
+namespace {
+
+constexpr uint64_t kDropoutPurpose = 0x64726f70;
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace
+
+Trainer::Trainer(const model::Model& model, const Objective& objective, const TrainerOptions& options,
+                 data::Loader& loader, std::function<Evaluation()> evaluate, const CheckpointStore& store,
+                 config::Value model_config, TrainerObserver observer)
+    : model_(model),
+      objective_(objective),
+      options_(options),
+      loader_(loader),
+      evaluate_(std::move(evaluate)),
+      store_(store),
+      model_config_(std::move(model_config)),
+      observer_(std::move(observer)),
+      optimizer_(model, options.optimizer) {
+  state_.seed = static_cast<int64_t>(options.seed);
+}
+
+int64_t Trainer::resume() {
+  const std::optional<CheckpointPlace> latest = store_.latest();
+  if (!latest) {
+    return 0;
+  }
+  const Checkpoint checkpoint = read_checkpoint(latest->directory);
+  load_parameters(model_, checkpoint.model, (latest->directory / "model.safetensors").string());
+  optimizer_.load_state(checkpoint.optimizer, (latest->directory / "optimizer.safetensors").string());
+  require(checkpoint.state.seed == state_.seed, latest->directory.string(), " was trained with seed ",
+          checkpoint.state.seed, ", this run has seed ", state_.seed);
+  state_ = checkpoint.state;
+  loader_.seek(state_.loader_position);
+  return state_.step;
+}
+
+void Trainer::one_step(StepEvent& event) {
+  const double begin = now();
+  event.epoch = loader_.epoch();
+  const std::optional<data::Batch> batch = loader_.next();
+  require(batch.has_value(), "the training data ended");
+  const uint64_t key = mix_key(mix_key(options_.seed, kDropoutPurpose), static_cast<uint64_t>(state_.step));
+  const model::ModelInput input = model_input(*batch, options_.dtype, true, key);
+  optimizer_.clear_gradients();
+  event.loss = accumulate_gradients(model_, *batch, input, objective_, options_.chunk);
+  const StepReport report = optimizer_.step(schedule_factor(options_.schedule, state_.step, options_.steps));
+  optimizer_.clear_gradients();
+
+  ++state_.step;
+  state_.metric.reset();
+  state_.loader_position = loader_.position();
+  state_.tokens_seen += batch->token_count;
+  summary_.seconds += now() - begin;
+  summary_.tokens += batch->token_count;
+  event.step = state_.step;
+  event.steps = options_.steps;
+  event.tokens = state_.tokens_seen;
+  event.lr = report.lr;
+  event.grad_norm = report.grad_norm;
+  event.skipped = report.skipped;
+  event.seconds = summary_.seconds;
+  event.tokens_per_second = static_cast<double>(summary_.tokens) / std::max(1e-9, summary_.seconds);
+}
+
+TrainSummary Trainer::run(const std::atomic<bool>& stop) {
+  reset_peak_memory({});
+  StepEvent event;
+  bool saved = true;
+  while (state_.step < options_.steps && !stop) {
+    one_step(event);
+    saved = false;
+    summary_.loss = event.loss;
+    if (observer_.on_step) {
+      observer_.on_step(event);
+    }
+    const bool last = state_.step == options_.steps;
+    bool best = false;
+    if (evaluate_ && (last || (options_.eval_every > 0 && state_.step % options_.eval_every == 0))) {
+      best = evaluate_now(event);
+    }
+    if (best || last || (options_.save_every > 0 && state_.step % options_.save_every == 0)) {
+      save();
+      saved = true;
+    }
+  }
+  if (!saved) {
+    save();
+  }
+  summary_.step = state_.step;
+  summary_.finished = state_.step >= options_.steps;
+  summary_.tokens_per_second = static_cast<double>(summary_.tokens) / std::max(1e-9, summary_.seconds);
+  summary_.peak_bytes = memory_statistics({}).peak;
+  return summary_;
+}
+
+bool Trainer::evaluate_now(const StepEvent& event) {
+  const Evaluation evaluation = evaluate_();
+  state_.metric = evaluation.value;
+  const bool better =
+      std::isfinite(evaluation.value) &&
+      (!state_.best_metric || (evaluation.higher_is_better ? evaluation.value > *state_.best_metric
+                                                           : evaluation.value < *state_.best_metric));
+  if (better) {
+    state_.best_metric = evaluation.value;
+    state_.best_step = state_.step;
+  }
+  summary_.evaluation = evaluation;
+  if (observer_.on_evaluation) {
+    observer_.on_evaluation(event, evaluation);
+  }
+  return better;
+}
+
+void Trainer::save() {
+  Checkpoint checkpoint;
+  checkpoint.config = model_config_;
+  checkpoint.model = parameter_tensors(model_);
+  checkpoint.optimizer = optimizer_.state();
+  checkpoint.state = state_;
+  store_.save(checkpoint);
+  if (observer_.on_save) {
+    observer_.on_save(state_.step, store_.directory() / std::to_string(state_.step));
+  }
+}
+
+}  // namespace blockstate::train
