@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Selective scan on one core and on the pool, beside the loop it is measured against. "per_element" is the time of one
-// (channel, step) in nanoseconds.
+// (channel, step).
 #include <benchmark/benchmark.h>
 
 #include <cmath>
@@ -64,9 +64,9 @@ struct ScanData {
 void count(benchmark::State& state, const ScanData& data, double flops_per_state, double bytes_per_element) {
   const double elements = static_cast<double>(data.B * data.L * data.D) * static_cast<double>(state.iterations());
   state.counters["per_element"] =
-      benchmark::Counter(elements * 1e-9, benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
-  state.counters["GFLOP/s"] = benchmark::Counter(elements * static_cast<double>(data.N) * flops_per_state * 1e-9,
-                                                 benchmark::Counter::kIsRate);
+      benchmark::Counter(elements, benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+  state.counters["GFLOP/s"] =
+      benchmark::Counter(elements * static_cast<double>(data.N) * flops_per_state * 1e-9, benchmark::Counter::kIsRate);
   state.counters["GB/s"] = benchmark::Counter(elements * bytes_per_element * 1e-9, benchmark::Counter::kIsRate);
 }
 
@@ -76,7 +76,7 @@ void sizes(benchmark::internal::Benchmark* b) {
 }
 
 // The recurrence as a scalar loop with expf and the state in memory, time outermost: the shape of llama.cpp's x86 loop.
-void scalar_loop(benchmark::State& state) {
+void selective_scan_scalar(benchmark::State& state) {
   ScanData data(state.range(0), state.range(1), state.range(2), state.range(3));
   const int64_t N = data.N;
   for (auto _ : state) {
@@ -141,7 +141,7 @@ void selective_scan_backward(benchmark::State& state) {
   count(state, data, 20, 28);
 }
 
-BENCHMARK(scalar_loop)
+BENCHMARK(selective_scan_scalar)
     ->ArgNames({"B", "L", "D", "N"})
     ->Args({1, 256, 1536, 16})
     ->Args({1, 1, 1536, 16})

@@ -9,7 +9,10 @@
 // `position` (B, L), optional: steps from the start of the record, -1 for padding. Then tap j counts only where
 // j <= position[b, t]; padded steps give y = 0, pass no gradient and are not part of `final`; a row's end is after its
 // last step with position >= 0. Without it every step is valid. `final` holds 0 where it would reach before the record.
-// A row without a valid step hands its `initial` on.
+// A row without a valid step hands its `initial` on. The steps of a record lie side by side: padding comes before its
+// first step of the chunk or after its last.
+// x, y, initial, final and their gradients may be slices of wider rows: only the last stride must be 1. `final` may be
+// `initial`, overwritten.
 // Saves nothing: backward recomputes a. Gradients: dweight, dbias add; dx, dinitial overwrite. K <= 8. Fixed order.
 // Identities: shifting the input shifts the output; L calls of length 1 with carry equal one call.
 #pragma once

@@ -12,7 +12,8 @@
 
 namespace blockstate::kernels {
 
-/// gelu is the exact x * Phi(x); silu(x) = x * sigmoid(x); softplus(x) = log(1 + exp(x)), linear above 20.
+/// gelu is the exact x * Phi(x); silu(x) = x * sigmoid(x); softplus(x) = log(1 + exp(x)), linear above 20;
+/// negative_exp(x) = -exp(x), Mamba's A from A_log.
 enum class Activation : uint8_t { kIdentity, kRelu, kSilu, kGelu, kSigmoid, kTanh, kSoftplus, kNegativeExp };
 
 /// The random word that decides over element (row, column) of a dropout: a pure function of what the element is, so the

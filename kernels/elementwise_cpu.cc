@@ -110,6 +110,18 @@ struct SoftplusFunction {
   }
 };
 
+struct NegativeExpFunction {
+  template <class D, class V>
+  static HWY_INLINE V Value(D d, V x) {
+    return hn::Neg(Exp(d, x));
+  }
+  template <class D, class V>
+  static HWY_INLINE ValueAndSlope<V> Both(D d, V x) {
+    const V y = Value(d, x);
+    return {y, y};
+  }
+};
+
 template <class F, class T>
 void RunActivation(const ElementJob<T>& job) {
   const View<T, 2> one_out[] = {job.out[0]};
@@ -173,6 +185,8 @@ void RunElements(const ElementJob<T>& job) {
       return RunActivation<TanhFunction>(job);
     case Activation::kSoftplus:
       return RunActivation<SoftplusFunction>(job);
+    case Activation::kNegativeExp:
+      return RunActivation<NegativeExpFunction>(job);
   }
 }
 

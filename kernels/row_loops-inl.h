@@ -50,6 +50,65 @@ HWY_INLINE void StoreFirst(D d, V v, hn::TFromD<D>* p, size_t n) {
 #endif
 }
 
+/// How a loop body reads and writes: whole vectors, or the first `count` lanes at the end of a row.
+struct Whole {
+  template <class D>
+  HWY_INLINE hn::Vec<D> Load(D d, const hn::TFromD<D>* p) const {
+    return hn::LoadU(d, p);
+  }
+  template <class D, class V>
+  HWY_INLINE void Store(D d, V v, hn::TFromD<D>* p) const {
+    hn::StoreU(v, d, p);
+  }
+  /// v, with zeros in the lanes past the end.
+  template <class D, class V>
+  HWY_INLINE V Keep(D, V v) const {
+    return v;
+  }
+  /// v, with `other` in the lanes past the end.
+  template <class D, class V>
+  HWY_INLINE V Pad(D, V v, V) const {
+    return v;
+  }
+};
+struct First {
+  size_t count;
+  template <class D>
+  HWY_INLINE hn::Vec<D> Load(D d, const hn::TFromD<D>* p) const {
+    return LoadFirst(d, p, count);
+  }
+  template <class D, class V>
+  HWY_INLINE void Store(D d, V v, hn::TFromD<D>* p) const {
+    StoreFirst(d, v, p, count);
+  }
+  template <class D, class V>
+  HWY_INLINE V Keep(D d, V v) const {
+    return hn::IfThenElseZero(hn::FirstN(d, count), v);
+  }
+  template <class D, class V>
+  HWY_INLINE V Pad(D d, V v, V other) const {
+    return hn::IfThenElse(hn::FirstN(d, count), v, other);
+  }
+};
+
+/// body(i, Whole()) for i = 0, lanes, ... and body(i, First{rest}) where n is no multiple of the lanes.
+template <class D, class Body>
+HWY_INLINE void ForEachVector(D d, int64_t n, const Body& body) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    body(i, Whole());
+  }
+  if (i < n) {
+    body(i, First{static_cast<size_t>(n - i)});
+  }
+}
+
+template <class D, class V>
+HWY_INLINE hn::TFromD<D> Total(D d, V v) {
+  return hn::GetLane(hn::SumOfLanes(d, v));
+}
+
 /// Calls body(row, column, count) over pieces that together cover rows x columns once; on the pool where there are
 /// enough. `joined` promises that each matrix is one contiguous run; then it is cut without regard to its rows.
 template <class Body>
@@ -85,36 +144,24 @@ void MapRows(const View<T, 2> (&out)[kOutputs], const View<const T, 2> (&in)[kIn
   ForEachSpan(out[0].size[0], out[0].size[1], joined, [&](int64_t row, int64_t column, int64_t count) HWY_ATTR {
     const hn::ScalableTag<T> d;
     using V = hn::Vec<decltype(d)>;
-    const size_t lanes = hn::Lanes(d);
-    const size_t n = static_cast<size_t>(count);
     const T* from[kInputs];
     T* to[kOutputs];
-    V x[kInputs], y[kOutputs];
     for (size_t k = 0; k < kInputs; ++k) {
       from[k] = in[k].data + row * in[k].stride[0] + column;
     }
     for (size_t k = 0; k < kOutputs; ++k) {
       to[k] = out[k].data + row * out[k].stride[0] + column;
     }
-    size_t i = 0;
-    for (; i + lanes <= n; i += lanes) {
+    ForEachVector(d, count, [&](int64_t i, auto access) HWY_ATTR {
+      V x[kInputs], y[kOutputs];
       for (size_t k = 0; k < kInputs; ++k) {
-        x[k] = hn::LoadU(d, from[k] + i);
+        x[k] = access.Load(d, from[k] + i);
       }
       f(d, x, y);
       for (size_t k = 0; k < kOutputs; ++k) {
-        hn::StoreU(y[k], d, to[k] + i);
+        access.Store(d, y[k], to[k] + i);
       }
-    }
-    if (i < n) {
-      for (size_t k = 0; k < kInputs; ++k) {
-        x[k] = LoadFirst(d, from[k] + i, n - i);
-      }
-      f(d, x, y);
-      for (size_t k = 0; k < kOutputs; ++k) {
-        StoreFirst(d, y[k], to[k] + i, n - i);
-      }
-    }
+    });
   });
 }
 

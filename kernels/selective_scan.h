@@ -11,7 +11,8 @@
 // initial, final (B, D, N): the state before the chunk and after each row's last valid step.
 // `position` (B, L), optional: 0 starts a record (the state before it counts as 0), -1 is padding (the state passes
 // unchanged, y = 0, no gradient). Without it every step is valid and continues from `initial` (absent: 0).
-// u, delta, z, B and C may be slices of wider rows: only the last stride must be 1.
+// u, delta, z, B, C, y and their gradients may be slices of wider rows: only the last stride must be 1. `final` may be
+// `initial`, overwritten. N <= 256. What lies in padded steps is not read.
 // Saves: checkpoint (B, ceil(L / kScanCheckpoint), D, N), the state before every kScanCheckpoint-th step; backward
 // rebuilds the rest. Gradients: dA, dD, ddelta_bias add; du, ddelta, dz, dB, dC, dinitial overwrite. Fixed-order sums.
 // Identities: two halves with carry equal one pass; A = 0 makes a running sum; A very negative forgets all but the
@@ -50,10 +51,10 @@ struct SelectiveScanBackward {
   View<T, 2> dA;
   View<T, 3> dB;
   View<T, 3> dC;
-  View<T, 1> dD;
+  View<T, 1> dD;  // absent: not wanted, as the next three
   View<T, 3> dz;
   View<T, 1> ddelta_bias;
-  View<T, 3> dinitial;  // absent: not wanted
+  View<T, 3> dinitial;
   View<const T, 3> dy;
   View<const T, 3> dfinal;          // absent: 0
   SelectiveScanForward<T> forward;  // its inputs and checkpoint; y and final are not read

@@ -6,6 +6,7 @@
 #include "apps/report/curves.h"
 #include "apps/report/html_table.h"
 #include "apps/report/page_text.h"
+#include "apps/report/summary.h"
 #include "apps/report/write_file.h"
 #include "core/base/check.h"
 
@@ -44,6 +45,12 @@ std::string facts(const Comparison& comparison) {
   return text;
 }
 
+std::string note(const Comparison& comparison) {
+  const std::vector<VariantSummary> variants = summarize(comparison);
+  return join("Final values on held-out data", most_runs(variants) > 1 ? "; means over seeds" : "",
+              variants.size() > 1 ? "; &#9733; marks the best of a column" : "", ".");
+}
+
 std::string settings(const Comparison& comparison) {
   return comparison.settings.empty() ? ""
                                      : join("<details><summary>Run settings</summary><pre><code>",
@@ -61,6 +68,7 @@ std::string html_text(const Comparison& comparison) {
                {"headline", summary.empty() ? "" : join("<p class=\"headline\">", escape_html(summary), "</p>")},
                {"facts", facts(comparison)},
                {"variants", html_variants(comparison)},
+               {"note", note(comparison)},
                {"runs", comparison.runs.empty() ? ""
                                                 : join("<details><summary>Every run</summary><div class=\"scroll\">",
                                                        html_runs(comparison), "</div></details>")},

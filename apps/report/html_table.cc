@@ -120,7 +120,7 @@ std::string html_variants(const Comparison& comparison) {
       if (has_seeds && columns[c].values == &VariantSummary::metric) {
         const std::string range = range_text(variant.metric);
         text += join("<td class=\"wide\" data-label=\"over seeds\"><span>", range_bar(variant.metric, least, most),
-                     "<small>", range.empty() ? "one run" : range, "</small></span></td>");
+                     "<small>", variant.metric.count == 1 ? "one run" : range, "</small></span></td>");
       }
     }
     text += "</tr>\n";

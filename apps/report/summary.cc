@@ -11,6 +11,7 @@ namespace blockstate::apps {
 namespace {
 
 constexpr int kDigits = 4;
+constexpr size_t kMostNamed = 4;  // in a sentence
 
 template <class Value>
 Spread spread_of(const std::vector<const ComparisonRun*>& runs, const Value& value_of) {
@@ -40,9 +41,11 @@ std::string figure_text(double mean) { return format_significant(mean, kDigits);
 
 std::string list_text(const std::vector<std::string>& items) {
   std::string text;
-  for (size_t i = 0; i < items.size(); ++i) {
+  const size_t named = items.size() <= kMostNamed ? items.size() : kMostNamed - 1;
+  for (size_t i = 0; i < named; ++i) {
     text += join(i == 0 ? "" : i + 1 == items.size() ? " and " : ", ", items[i]);
   }
+  text += named < items.size() ? join(" and ", items.size() - named, " more") : "";
   return text;
 }
 

@@ -117,6 +117,14 @@ Json convert(const Value& value) {
   }
 }
 
+std::string dump(const Value& value, int indent) {
+  try {
+    return convert(value).dump(indent);
+  } catch (const nlohmann::json::exception&) {
+    fail(value.where.prefix(), "a string that is not valid UTF-8 cannot be written as JSON");
+  }
+}
+
 }  // namespace
 
 Value parse_json(std::string_view text, const std::string& name) {
@@ -125,12 +133,8 @@ Value parse_json(std::string_view text, const std::string& name) {
   return builder.take();
 }
 
-std::string to_json(const Value& value) {
-  try {
-    return convert(value).dump(2) + "\n";
-  } catch (const nlohmann::json::exception&) {
-    fail(value.where.prefix(), "a string that is not valid UTF-8 cannot be written as JSON");
-  }
-}
+std::string to_json(const Value& value) { return dump(value, 2) + "\n"; }
+
+std::string to_json_line(const Value& value) { return dump(value, -1); }
 
 }  // namespace blockstate::config

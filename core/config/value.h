@@ -92,6 +92,8 @@ std::string to_inline_toml(const Value& value);
 Value parse_json(std::string_view text, const std::string& name);
 /// JSON indented by two spaces, with a final newline. Error on a double that is not finite.
 std::string to_json(const Value& value);
+/// The same on one line without its end, for files of one object a line.
+std::string to_json_line(const Value& value);
 
 /// Applies `dotted.key=value`, as given to --set. The value is read as a TOML value; what is none is taken as a bare
 /// string, except behind an opening bracket, brace or quote, where it is a mistake. Missing tables on the way are

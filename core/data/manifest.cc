@@ -241,14 +241,15 @@ Manifest read_manifest(const std::string& file, const ManifestOptions& options) 
     }
     split_fields(line, options.separator, fields);
     parser.check_count(reader.number(), fields);
+    const std::string split(columns.has(kSplit) ? columns.field(kSplit, fields) : std::string_view());
     if (!options.split.empty()) {
-      const std::string_view split = columns.field(kSplit, fields);
-      splits.emplace(split);
+      splits.insert(split);
       if (split != options.split) {
         continue;
       }
     }
     manifest.rows.push_back(parser.parse(reader.number(), fields));
+    manifest.rows.back().split = split;
   }
   require(!manifest.rows.empty() || splits.empty(), "manifest ", file, ": no row of split ", shown(options.split),
           ", found ", listed({splits.begin(), splits.end()}));

@@ -31,6 +31,7 @@ struct ManifestRow {
   std::string label;
   std::string record;      ///< FASTA record (chromosome) of `path`; empty: the only one
   std::string strand;      ///< "+", "-" or empty
+  std::string split;       ///< "train", "valid", ...; empty where there is no such column
   std::optional<double> start;  ///< seconds (audio) or 0-based half-open bases (genomes)
   std::optional<double> end;
 };

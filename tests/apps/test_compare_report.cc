@@ -107,6 +107,10 @@ TEST_CASE("the headline owns up to doubt", "[cpu]") {
   CHECK_THAT(headline(comparison), Catch::EndsWith("One seed each: the differences may be chance."));
   comparison.runs[0].metric = comparison.runs[1].metric;
   CHECK_THAT(headline(comparison), Catch::EndsWith("It is level with hybrid (MF)."));
+  for (const char* name : {"a", "b", "c"}) {
+    comparison.runs.push_back(make_run(name, 1, 1000, 1, 0.5));
+  }
+  CHECK_THAT(headline(comparison), Catch::Contains("; hybrid (MF) 0.9560, attention 0.8700, a 0.5000 and 2 more."));
   comparison.runs.resize(1);
   CHECK(headline(comparison) == "mamba reaches accuracy 0.9560.");
 }

@@ -189,12 +189,9 @@ TEMPLATE_TEST_CASE("add, accumulate, scale and copy", "[elementwise]", float, do
     kernels::cpu::copy(y.view(), a.cview());
     CHECK(y.fully_written("copy"));
     CHECK(same_bits("copy", y.view(), as));
-    // In place.
+    kernels::cpu::scale(y.view(), y.cview(), T(2));
     kernels::cpu::add(a.view(), a.cview(), a.cview());
-    CHECK(same_bits("in place", a.view(), elements_of([&] {
-                      kernels::cpu::scale(y.view(), y.cview(), T(2));
-                      return y.view();
-                    }())));
+    CHECK(same_bits("in place", a.view(), y.elements()));
   }
 }
 

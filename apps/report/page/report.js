@@ -3,7 +3,13 @@
 'use strict';
 (() => {
   const data = JSON.parse(document.getElementById('data').textContent);
-  const variants = data.variants.map((variant, index) => ({...variant, index, shown: true}));
+  const variants = data.variants.map((variant, index) => ({
+    ...variant,
+    shown: true,
+    tint: index % 8,
+    // From the ninth variant on colours come again, with another dash and shape.
+    mark: (index + 3 * Math.floor(index / 8)) % 8,
+  }));
   if (variants.length === 0 || typeof Chart === 'undefined') {
     return;
   }
@@ -130,15 +136,15 @@
 
   /** Mean line and band of one variant: three datasets, of which only the first speaks. */
   function curveDatasets(variant, points, marks) {
-    const line = colour(`--v${variant.index % 8}`);
+    const line = colour(`--v${variant.tint}`);
     const common = {hidden: !variant.shown, parsing: false, borderJoinStyle: 'round', tension: 0};
     const edge = {...common, silent: true, pointRadius: 0, pointHitRadius: 0, borderWidth: 0, backgroundColor: line + '2b'};
     const sets = [{
       ...common,
       label: variant.name,
       data: points.map((point) => ({x: point.x, y: point.mean, point})),
-      borderColor: line, backgroundColor: line, borderWidth: 2, borderDash: dashes[variant.index % 8],
-      pointStyle: shapes[variant.index % 8], pointRadius: marks ? 4 : points.length === 1 ? 4 : 0, pointHoverRadius: 5,
+      borderColor: line, backgroundColor: line, borderWidth: 2, borderDash: dashes[variant.mark],
+      pointStyle: shapes[variant.mark], pointRadius: marks ? 4 : points.length === 1 ? 4 : 0, pointHoverRadius: 5,
     }];
     if (points.some((point) => point.seeds > 1)) {
       sets.push({...edge, data: points.map((point) => ({x: point.x, y: point.least}))});
@@ -171,11 +177,11 @@
     if (result === null) {
       return [];
     }
-    const line = colour(`--v${variant.index % 8}`);
+    const line = colour(`--v${variant.tint}`);
     const common = {hidden: !variant.shown, parsing: false, borderColor: line, backgroundColor: line, showLine: false};
     const sets = [{
       ...common, label: variant.name, data: [{x: result.x, y: result.mean, result}],
-      pointStyle: shapes[variant.index % 8], pointRadius: 7, pointHoverRadius: 8, pointBorderWidth: 2, order: 1,
+      pointStyle: shapes[variant.mark], pointRadius: 7, pointHoverRadius: 8, pointBorderWidth: 2, order: 1,
     }];
     if (result.runs.length > 1) {
       sets.push({
@@ -191,7 +197,7 @@
     return sets;
   }
 
-  /** Names beside their points, moved apart where they would overlap. */
+  /** Names beside their points, moved up or down where they would overlap, left out where there is no room. */
   const names = {
     id: 'names',
     afterDatasetsDraw(chart) {
@@ -205,19 +211,21 @@
           return;
         }
         const at = chart.getDatasetMeta(i).data[0];
-        const width = ctx.measureText(dataset.label).width;
+        const name = dataset.label.length > 28 ? dataset.label.slice(0, 26) + '\u2026' : dataset.label;
+        const width = ctx.measureText(name).width;
         const left = at.x + 12 + width > chartArea.right ? at.x - 12 - width : at.x + 12;
-        let y = Math.min(Math.max(at.y, chartArea.top + 8), chartArea.bottom - 8);
-        const clashes = () => taken.some((box) => left < box.right && left + width > box.left && Math.abs(y - box.y) < 15);
-        for (let tries = 0; tries < 20 && clashes(); ++tries) {
-          y -= 15;
+        const fits = (y) => left >= chartArea.left && y >= chartArea.top + 8 && y <= chartArea.bottom - 8 &&
+            !taken.some((box) => left < box.right && left + width > box.left && Math.abs(y - box.y) < 15);
+        const y = [0, -8, 8, -15, 15].map((shift) => at.y + shift).find(fits);
+        if (y === undefined) {
+          return;
         }
         taken.push({left, right: left + width, y});
         ctx.lineWidth = 3;
         ctx.strokeStyle = colour('--card');
-        ctx.strokeText(dataset.label, left, y);
+        ctx.strokeText(name, left, y);
         ctx.fillStyle = dataset.borderColor;
-        ctx.fillText(dataset.label, left, y);
+        ctx.fillText(name, left, y);
       });
       ctx.restore();
     },
@@ -234,7 +242,8 @@
       },
     };
     // Variants matched in size stand at nearly the same place; a quarter of the width on either side keeps them readable.
-    const xs = variants.map((variant) => outcome(variant, state.cost)).filter(Boolean).map((result) => result.x);
+    const results = variants.map((variant) => outcome(variant, state.cost)).filter(Boolean);
+    const xs = results.map((result) => result.x);
     const least = Math.min(...xs);
     const most = Math.max(...xs);
     const logarithmic = least > 0 && most > 8 * least;
@@ -243,7 +252,9 @@
                               : {min: Math.max(0, least - margin), max: most + margin};
     const ticks = {...scale(cost).ticks, includeBounds: false};
     const x = scale(cost, xs.length ? {...reach, ticks} : {});
-    const y = scale({title: '', text: (value) => figure(value)}, {grace: '12%'});
+    const level = results.every((result) => result.least === results[0].mean && result.most === results[0].mean);
+    const y = scale({title: '', text: (value) => figure(value)},
+                    level && results.length ? {min: results[0].mean * 0.9, max: results[0].mean * 1.1 || 1} : {grace: '12%'});
     const datasets = variants.flatMap((variant) => costDatasets(variant, state.cost));
     const settings = options(x, y, label);
     settings.interaction = {mode: 'nearest', intersect: true};
@@ -260,6 +271,7 @@
     if (old) {
       old.destroy();
     }
+    byId(id).closest('figure').hidden = config.data.datasets.every((dataset) => dataset.data.length === 0);
     byId(id).setAttribute('aria-label', byId(id).closest('figure').querySelector('figcaption').innerText);
     charts.set(id, new Chart(byId(id), config));
   }
@@ -276,11 +288,11 @@
     for (const variant of variants) {
       const button = document.createElement('button');
       button.type = 'button';
-      button.className = `v${variant.index % 8}`;
+      button.className = `v${variant.tint}`;
       button.setAttribute('aria-pressed', 'true');
       button.innerHTML = '<svg viewBox="0 0 30 12" aria-hidden="true"><line x1="0" y1="6" x2="30" y2="6" ' +
           'stroke="currentColor" stroke-width="2.5"/></svg>';
-      button.querySelector('line').setAttribute('stroke-dasharray', dashes[variant.index % 8].join(' ') || 'none');
+      button.querySelector('line').setAttribute('stroke-dasharray', dashes[variant.mark].join(' ') || 'none');
       button.append(variant.name);
       button.addEventListener('click', () => {
         variant.shown = !variant.shown;

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// Inputs of `classify` and `score` as they lie, read piece by piece and chunk by chunk.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "apps/data_source.h"
+#include "core/model/model.h"
+
+namespace blockstate::apps {
+
+/// Cuts of long inputs, in samples or bases; length 0: every record whole.
+struct Windows {
+  int64_t length = 0;
+  int64_t hop = 0;
+};
+
+/// How "-" (standard input) is read where it is raw PCM; empty format: "-" is a file of a known form.
+struct RawFormat {
+  std::string format;  ///< "s16le" or "f32le"
+  int64_t rate = 0;    ///< Hz
+};
+
+/// A record, or a window of one.
+struct Piece {
+  std::string name;
+  std::string start;  ///< seconds for audio, 0-based for bases
+  std::string end;    ///< known once the piece has been read to its end
+};
+
+/// Some steps of the current piece.
+struct StepRun {
+  std::vector<int64_t> tokens;
+  std::vector<float> frames;
+  int64_t channels = 0;
+  int64_t length = 0;
+  /// As one row that stands at step `offset` of its record.
+  model::ModelInput input(DType dtype, int64_t offset) const;
+};
+
+class InputStream {
+ public:
+  virtual ~InputStream() = default;
+  /// Goes to the next piece; false at the end. Errors name file and record.
+  virtual bool next_piece() = 0;
+  /// At most `steps` further steps of the piece; nullopt at its end.
+  virtual std::optional<StepRun> read(int64_t steps) = 0;
+  virtual const Piece& piece() const = 0;
+  /// Whether the pieces after one that could not be read can still be had.
+  virtual bool survives_errors() const { return false; }
+};
+
+/// Opens each input and calls body(stream) for each of its pieces. What cannot be read is reported on standard error and
+/// the rest goes on. Stops early where stop_requested(). Returns the number of reports.
+int for_each_piece(const RunConfig& run, const TaskShape& task, const std::vector<std::string>& files,
+                   const Windows& windows, const RawFormat& raw, const std::function<void(InputStream&)>& body);
+
+/// Audio of any length is read in constant memory; a DNA record is held whole (one byte a base) while it is scored.
+/// Manifests (.tsv, .csv) give a piece a row.
+std::unique_ptr<InputStream> open_input_stream(const RunConfig& run, const TaskShape& task, const std::string& file,
+                                               const Windows& windows, const RawFormat& raw);
+
+}  // namespace blockstate::apps

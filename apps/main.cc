@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <new>
+
+#include "apps/run_config.h"
+#include "apps/session.h"
+#include "apps/verbs.h"
+
+namespace {
+
+using namespace blockstate;
+using namespace blockstate::apps;
+
+/// -c, --set and the flags that are short for a --set.
+void add_run_file(CLI::App& verb, RunFileArguments& arguments) {
+  verb.add_option("-c,--config", arguments.config, "run file (TOML)");
+  verb.add_option("--set", arguments.overrides, "override a key: --set train.steps=500")->allow_extra_args(false);
+  const auto shortcut = [&](const char* flag, const char* key, const char* help) {
+    verb.add_option_function<std::string>(
+        flag, [&arguments, key](const std::string& value) { arguments.overrides.push_back(std::string(key) + "=" + value); },
+        help);
+  };
+  shortcut("--device", "device", "auto, cpu, cuda or cuda:N");
+  shortcut("--dtype", "dtype", "float32 or bfloat16");
+  shortcut("--seed", "seed", "seed of everything random");
+  shortcut("--threads", "threads", "CPU threads; 0: all");
+}
+
+void add_overrides(CLI::App& verb, std::vector<std::string>& overrides) {
+  verb.add_option("--set", overrides, "override a data or task key of the run")->allow_extra_args(false);
+}
+
+int run_program(int argc, char** argv) {
+  CLI::App app("blockstate: long-context sequence models on raw audio and DNA", "blockstate");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", BLOCKSTATE_VERSION);
+  app.set_help_all_flag("--help-all", "help of all verbs");
+
+  RunFileArguments run_file;
+  bool help_config = false;
+  CLI::App* train = app.add_subcommand("train", "train from a run file; the same command again resumes");
+  add_run_file(*train, run_file);
+  train->add_flag("--help-config", help_config, "print every key of a run file with its default");
+  CLI::App* compare = app.add_subcommand("compare", "train variants on the same data and budget, and set them side by side");
+  add_run_file(*compare, run_file);
+
+  InspectArguments inspect;
+  CLI::App* inspect_verb = app.add_subcommand("inspect", "names, shapes, parameter count and memory plan of a model");
+  add_run_file(*inspect_verb, inspect.run);
+  inspect_verb->add_option("model", inspect.model, "a run's or checkpoint's directory instead of a run file");
+  inspect_verb->add_option("--length", inspect.length, "steps to plan for");
+  inspect_verb->add_option("--batch", inspect.batch, "examples to plan for");
+
+  EvalArguments eval;
+  CLI::App* eval_verb = app.add_subcommand("eval", "metrics of a checkpoint on a data set");
+  eval_verb->add_option("model", eval.model, "a run's or checkpoint's directory")->required();
+  eval_verb->add_option("--data", eval.data, "data set; default: the run's own");
+  eval_verb->add_option("--split", eval.split, "train, valid or test");
+  eval_verb->add_option("--chunk", eval.chunk, "steps at once; changes memory, not the result");
+  eval_verb->add_flag("--json", eval.json, "one JSON object");
+  add_overrides(*eval_verb, eval.overrides);
+
+  ClassifyArguments classify;
+  CLI::App* classify_verb = app.add_subcommand("classify", "labels and probabilities of files, as TSV");
+  classify_verb->add_option("model", classify.model, "a run's or checkpoint's directory")->required();
+  classify_verb->add_option("inputs", classify.inputs, "WAV, FLAC, FASTA, FASTQ, ..., a manifest, or - ")->required();
+  classify_verb->add_option("--windows", classify.windows, "cut inputs: LENGTH/HOP in samples or bases");
+  classify_verb->add_option("--chunk", classify.chunk, "steps at once; changes memory, not the result");
+  classify_verb->add_option("--raw-format", classify.raw_format, "of -: s16le or f32le");
+  classify_verb->add_option("--raw-rate", classify.raw_rate, "of -: Hz");
+  add_overrides(*classify_verb, classify.overrides);
+
+  ScoreArguments score;
+  CLI::App* score_verb = app.add_subcommand("score", "log-likelihood of records under a language model, as TSV");
+  score_verb->add_option("model", score.model, "a run's or checkpoint's directory")->required();
+  score_verb->add_option("inputs", score.inputs, "FASTA, FASTQ, WAV, .npy of token ids, or a manifest")->required();
+  score_verb->add_flag("--per-position", score.per_position, "one line a symbol");
+  score_verb->add_flag("--no-bos", score.no_bos, "feed no start token: the first symbol is not scored");
+  score_verb->add_option("--chunk", score.chunk, "steps at once; changes memory, not the result");
+  score_verb->add_option("--logits", score.logits, "write logits (B, L, V) to this .npy file");
+  add_overrides(*score_verb, score.overrides);
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& problem) {
+    return app.exit(problem) == 0 ? 0 : 2;
+  }
+  if (help_config) {
+    std::fputs(config::help<RunConfig>().c_str(), stdout);
+    return 0;
+  }
+  install_stop_handlers();
+  if (train->parsed()) {
+    return run_train(run_file);
+  }
+  if (compare->parsed()) {
+    return run_compare(run_file);
+  }
+  if (inspect_verb->parsed()) {
+    return run_inspect(inspect);
+  }
+  if (eval_verb->parsed()) {
+    return run_eval(eval);
+  }
+  return classify_verb->parsed() ? run_classify(classify) : run_score(score);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run_program(argc, argv);
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "error: out of memory; lower train.batch, data.length or model.d_model\n");
+  } catch (const std::exception& problem) {
+    std::fprintf(stderr, "error: %s\n", problem.what());
+  }
+  return 1;
+}

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "core/model/model.h"
+
+namespace blockstate::apps {
+
+/// Bytes a training step needs on this device.
+struct MemoryPlan {
+  int64_t parameters = 0;
+  int64_t gradients = 0;
+  int64_t optimizer = 0;
+  int64_t activations = 0;
+  int64_t carry = 0;  ///< of one row when streaming, after `length` steps
+  int64_t total() const { return parameters + gradients + optimizer + activations; }
+};
+
+/// Memory of a step of `batch` records of `length` steps. Activations are not estimated from a formula that could go
+/// stale: two short steps are run and measured, and the straight line through them is extended (every op's memory is
+/// linear in the length). chunk > 0: the activations of one chunk, and the carries at all chunk edges.
+MemoryPlan plan_memory(const model::Model& model, int64_t batch, int64_t length, int64_t chunk);
+
+}  // namespace blockstate::apps

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// The verbs of the program, a file each. They return the exit code: 0 only when everything asked for was done. Results
+// go to standard output, progress and warnings to standard error; errors are thrown.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace blockstate::apps {
+
+/// Exit code after Ctrl-C, as a shell expects it.
+inline constexpr int kInterrupted = 130;
+
+struct RunFileArguments {
+  std::string config;                ///< -c
+  std::vector<std::string> overrides;  ///< --set, and the flags that are short for one
+};
+
+int run_train(const RunFileArguments& arguments);
+int run_compare(const RunFileArguments& arguments);
+
+struct InspectArguments {
+  RunFileArguments run;
+  std::string model;  ///< a run or checkpoint instead of a run file
+  int64_t length = 0;
+  int64_t batch = 0;
+};
+int run_inspect(const InspectArguments& arguments);
+
+struct EvalArguments {
+  std::string model;
+  std::string data;
+  std::string split = "test";
+  bool json = false;
+  int64_t chunk = 0;
+  std::vector<std::string> overrides;
+};
+int run_eval(const EvalArguments& arguments);
+
+struct ClassifyArguments {
+  std::string model;
+  std::vector<std::string> inputs;
+  std::string windows;  ///< "LEN/HOP" in samples or bases
+  std::string raw_format;
+  int64_t raw_rate = 0;
+  int64_t chunk = 0;
+  std::vector<std::string> overrides;
+};
+int run_classify(const ClassifyArguments& arguments);
+
+struct ScoreArguments {
+  std::string model;
+  std::vector<std::string> inputs;
+  bool per_position = false;
+  bool no_bos = false;
+  int64_t chunk = 0;
+  std::string logits;  ///< .npy file to write
+  std::vector<std::string> overrides;
+};
+int run_score(const ScoreArguments& arguments);
+
+}  // namespace blockstate::apps

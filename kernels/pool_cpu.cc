@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <vector>
+
+#include "core/base/check.h"
+#include "core/base/parallel.h"
+#include "kernels/pool.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/pool_cpu.cc"
+#include "hwy/foreach_target.h"
+// foreach_target.h comes first
+#include "kernels/row_loops-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace blockstate::kernels::HWY_NAMESPACE {
+
+// sum[c] += factor * x[c]
+template <class T>
+void AddScaledRow(T* HWY_RESTRICT sum, const T* x, T factor, int64_t columns) {
+  const hn::ScalableTag<T> d;
+  const auto f = hn::Set(d, factor);
+  ForEachVector(d, columns, [&](int64_t i, auto access) HWY_ATTR {
+    access.Store(d, hn::MulAdd(f, access.Load(d, x + i), access.Load(d, sum + i)), sum + i);
+  });
+}
+
+// dx[c] = factor * dy[c]; returns the sum of x * dy. x and dx may be the same.
+template <class T>
+T SpreadRow(T* dx, const T* dy, const T* x, T factor, int64_t columns) {
+  const hn::ScalableTag<T> d;
+  const auto f = hn::Set(d, factor);
+  auto sum = hn::Zero(d);
+  ForEachVector(d, columns, [&](int64_t i, auto access) HWY_ATTR {
+    const auto gradient = access.Load(d, dy + i);
+    sum = hn::MulAdd(gradient, access.Load(d, x + i), sum);
+    access.Store(d, hn::Mul(f, gradient), dx + i);
+  });
+  return Total(d, sum);
+}
+
+void AddScaledRowFloat(float* sum, const float* x, float factor, int64_t columns) {
+  AddScaledRow(sum, x, factor, columns);
+}
+void AddScaledRowDouble(double* sum, const double* x, double factor, int64_t columns) {
+  AddScaledRow(sum, x, factor, columns);
+}
+float SpreadRowFloat(float* dx, const float* dy, const float* x, float factor, int64_t columns) {
+  return SpreadRow(dx, dy, x, factor, columns);
+}
+double SpreadRowDouble(double* dx, const double* dy, const double* x, double factor, int64_t columns) {
+  return SpreadRow(dx, dy, x, factor, columns);
+}
+
+}  // namespace blockstate::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace blockstate::kernels {
+
+HWY_EXPORT(AddScaledRowFloat);
+HWY_EXPORT(AddScaledRowDouble);
+HWY_EXPORT(SpreadRowFloat);
+HWY_EXPORT(SpreadRowDouble);
+
+namespace cpu {
+namespace {
+
+void add_scaled_row(float* sum, const float* x, float factor, int64_t columns) {
+  HWY_DYNAMIC_DISPATCH(AddScaledRowFloat)(sum, x, factor, columns);
+}
+void add_scaled_row(double* sum, const double* x, double factor, int64_t columns) {
+  HWY_DYNAMIC_DISPATCH(AddScaledRowDouble)(sum, x, factor, columns);
+}
+float spread_row(float* dx, const float* dy, const float* x, float factor, int64_t columns) {
+  return HWY_DYNAMIC_DISPATCH(SpreadRowFloat)(dx, dy, x, factor, columns);
+}
+double spread_row(double* dx, const double* dy, const double* x, double factor, int64_t columns) {
+  return HWY_DYNAMIC_DISPATCH(SpreadRowDouble)(dx, dy, x, factor, columns);
+}
+
+template <class T>
+void check_pool(const char* op, View<const T, 3> x, View<const T, 2> weight, View<const int64_t, 2> record,
+                int64_t records, int64_t columns, int64_t y_stride) {
+  const int64_t batch = x.size[0], length = x.size[1];
+  require(x.size[2] == columns && weight.size[0] == batch && weight.size[1] == length && record.size[0] == batch &&
+              record.size[1] == length,
+          op, ": x is (", batch, ", ", length, ", ", x.size[2], "), weight (", weight.size[0], ", ", weight.size[1],
+          "), record (", record.size[0], ", ", record.size[1], "), y (", records, ", ", columns, ")");
+  require(columns <= 1 || (x.stride[2] == 1 && y_stride == 1), op, ": the last stride of x and y must be 1, found ",
+          x.stride[2], " and ", y_stride);
+  for (int64_t b = 0; b < batch; ++b) {
+    for (int64_t t = 0; t < length; ++t) {
+      if (record(b, t) >= records) {
+        fail(op, ": record[", b, ", ", t, "] is ", record(b, t), ", but y has ", records, " rows");
+      }
+    }
+  }
+}
+
+// The sum over one run of steps of one record.
+template <class T>
+struct Run {
+  int64_t record;
+  std::vector<T> sum;
+};
+
+int64_t steps_at_a_time(int64_t columns) {
+  return std::clamp<int64_t>((int64_t{1} << 15) / std::max<int64_t>(columns, 1), 1, 1024);
+}
+
+}  // namespace
+
+template <class T>
+void pool_forward(View<T, 2> y, View<const T, 3> x, View<const T, 2> weight, View<const int64_t, 2> record) {
+  const int64_t records = y.size[0], columns = y.size[1];
+  check_pool("pool_forward", x, weight, record, records, columns, y.stride[1]);
+  for (int64_t r = 0; r < records; ++r) {
+    std::fill(y.data + r * y.stride[0], y.data + r * y.stride[0] + columns, T(0));
+  }
+  const int64_t length = x.size[1];
+  const int64_t steps = x.size[0] * length;
+  if (steps == 0 || columns == 0) {
+    return;
+  }
+  // Fixed pieces of steps give the sums of their runs; the runs are then added in order.
+  const int64_t piece = steps_at_a_time(columns);
+  std::vector<std::vector<Run<T>>> runs(static_cast<size_t>((steps + piece - 1) / piece));
+  parallel_for(steps, piece, [&](int64_t begin, int64_t end) {
+    std::vector<Run<T>>& mine = runs[static_cast<size_t>(begin / piece)];
+    for (int64_t step = begin; step < end; ++step) {
+      const int64_t b = step / length, t = step % length;
+      const int64_t r = record(b, t);
+      if (r < 0) {
+        continue;
+      }
+      if (mine.empty() || mine.back().record != r) {
+        mine.push_back({r, std::vector<T>(static_cast<size_t>(columns))});
+      }
+      add_scaled_row(mine.back().sum.data(), x.data + b * x.stride[0] + t * x.stride[1], weight(b, t), columns);
+    }
+  });
+  for (const auto& of_piece : runs) {
+    for (const Run<T>& run : of_piece) {
+      add_scaled_row(y.data + run.record * y.stride[0], run.sum.data(), T(1), columns);
+    }
+  }
+}
+
+template <class T>
+void pool_backward(View<T, 3> dx, View<T, 2> dweight, View<const T, 2> dy, View<const T, 3> x, View<const T, 2> weight,
+                   View<const int64_t, 2> record) {
+  const int64_t columns = dy.size[1];
+  check_pool("pool_backward", x, weight, record, dy.size[0], columns, dy.stride[1]);
+  const int64_t batch = x.size[0], length = x.size[1];
+  require(dx.size[0] == batch && dx.size[1] == length && dx.size[2] == columns && (columns <= 1 || dx.stride[2] == 1),
+          "pool_backward: dx is (", dx.size[0], ", ", dx.size[1], ", ", dx.size[2], ") with last stride ", dx.stride[2],
+          ", wanted (", batch, ", ", length, ", ", columns, ") with 1");
+  require(!dweight || (dweight.size[0] == batch && dweight.size[1] == length), "pool_backward: dweight is (",
+          dweight.size[0], ", ", dweight.size[1], "), wanted (", batch, ", ", length, ")");
+  parallel_for(batch * length, steps_at_a_time(columns), [&](int64_t begin, int64_t end) {
+    for (int64_t step = begin; step < end; ++step) {
+      const int64_t b = step / length, t = step % length;
+      const int64_t r = record(b, t);
+      T* out = dx.data + b * dx.stride[0] + t * dx.stride[1];
+      T product = 0;
+      if (r < 0) {
+        std::fill(out, out + columns, T(0));
+      } else {
+        product = spread_row(out, dy.data + r * dy.stride[0], x.data + b * x.stride[0] + t * x.stride[1], weight(b, t),
+                             columns);
+      }
+      if (dweight) {
+        dweight(b, t) = product;
+      }
+    }
+  });
+}
+
+template void pool_forward<float>(View<float, 2>, View<const float, 3>, View<const float, 2>, View<const int64_t, 2>);
+template void pool_forward<double>(View<double, 2>, View<const double, 3>, View<const double, 2>,
+                                   View<const int64_t, 2>);
+template void pool_backward<float>(View<float, 3>, View<float, 2>, View<const float, 2>, View<const float, 3>,
+                                   View<const float, 2>, View<const int64_t, 2>);
+template void pool_backward<double>(View<double, 3>, View<double, 2>, View<const double, 2>, View<const double, 3>,
+                                    View<const double, 2>, View<const int64_t, 2>);
+
+}  // namespace cpu
+}  // namespace blockstate::kernels
+#endif  // HWY_ONCE
