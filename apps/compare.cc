@@ -115,7 +115,7 @@ int run_compare(const RunFileArguments& arguments) {
   write_csv(comparison, (directory / "compare.csv").string());
   write_html(comparison, (directory / "compare.html").string());
   std::fputs(terminal_table(comparison).c_str(), stdout);
-  std::printf("\n%s\n%s and %s\n", headline(comparison).c_str(), (directory / "compare.html").c_str(),
+  std::printf("\n%s and %s\n", (directory / "compare.html").c_str(),
               (directory / "compare.csv").c_str());
   return 0;
 }

@@ -16,7 +16,7 @@ void add_grad(Tensor& sum, const Tensor& grad) {
     sum = grad;
     return;
   }
-  if (!sum.unique()) {
+  if (!sum.unique() || !sum.contiguous()) {
     sum = sum.clone();
   }
   accumulate(sum, grad);
