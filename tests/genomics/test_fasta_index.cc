@@ -101,6 +101,20 @@ TEST_CASE("an index is written as samtools writes it") {
   CHECK(test::read_bytes(file + ".fai") == "a\t6\t5\t4\t5\nc\t6\t17\t3\t5\n");
 }
 
+TEST_CASE("a record may go without a name") {
+  const TempDir folder;
+  const std::string file = folder.write("x.fa", ">\nACGT\n>  b c\nGG\n");
+  for (int round = 0; round < 2; ++round) {
+    Warnings warnings;
+    const FastaIndex index(file, warnings.options());
+    CHECK_FALSE(index.in_memory());
+    REQUIRE(index.size() == 2);
+    CHECK(index.fetch(index.find(""), 1, 3) == "CG");
+    CHECK(index.fetch(index.find("b"), 0, 2) == "GG");
+    CHECK(warnings.texts.empty());
+  }
+}
+
 TEST_CASE("files that no index describes are held in memory") {
   const TempDir folder;
   const Reference reference;
@@ -182,6 +196,9 @@ TEST_CASE("an index that is no index is not believed") {
                                         "b\t6\t3\t4\t5\n",
                                         "a\t6\t3\t4\t5\na\t6\t3\t4\t5\n",
                                         "a\t6\t9000000000000000000\t4\t5\n",
+                                        "a\t6\t900000\t4\t5\n",
+                                        "a\t900000\t3\t4\t5\n",
+                                        "a\t6\t3\t4\t8\n",
                                         std::string("\0\xff\n", 3)};
   for (const std::string& text : bad) {
     CAPTURE(text);
@@ -198,6 +215,29 @@ TEST_CASE("an index that is no index is not believed") {
   Warnings warnings;
   CHECK(FastaIndex(file, warnings.options()).fetch(1, 0, 2) == "GG");
   CHECK(warnings.texts.empty());
+}
+
+TEST_CASE("a block index that is wrong in any number is not believed") {
+  const TempDir folder;
+  const Reference reference;
+  const std::string file = folder.file("x.fa.gz");
+  test::write_bgzf(file, reference.text(60), 9000);
+  Warnings warnings;
+  check_against(FastaIndex(file, warnings.options()), reference);
+  check_against(FastaIndex(file, warnings.options()), reference);
+  CHECK(warnings.texts.empty());
+  const std::string right = test::read_bytes(file + ".gzi");
+  size_t expected = 0;
+  for (size_t byte = 0; byte < right.size(); byte += 4) {
+    std::string wrong = right;
+    wrong[byte] = static_cast<char>(wrong[byte] + 1);
+    folder.write("x.fa.gz.gzi", wrong);
+    check_against(FastaIndex(file, warnings.options()), reference);
+    CHECK(warnings.texts.size() == ++expected);
+  }
+  folder.write("x.fa.gz.gzi", std::string_view(right).substr(0, right.size() - 16));
+  check_against(FastaIndex(file, warnings.options()), reference);
+  CHECK(warnings.texts.size() == expected + 1);
 }
 
 TEST_CASE("a folder that cannot be written gets no index") {
