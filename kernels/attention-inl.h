@@ -17,6 +17,7 @@
 
 #include "hwy/highway.h"
 #include "kernels/attention.h"
+#include "kernels/flush_denormals.h"
 #include "kernels/vector_math-inl.h"
 
 HWY_BEFORE_NAMESPACE();

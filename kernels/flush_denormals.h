@@ -10,7 +10,8 @@
 namespace blockstate::kernels {
 
 /// Treats numbers below the smallest normal one as 0 on this thread for a scope. A recurrence that decays in silence
-/// ends among them, where each operation costs a hundred times as much as elsewhere.
+/// ends among them, where each operation costs a hundred times as much as elsewhere; so does each exponential that
+/// underflows (AVX-512's vscalefps).
 class FlushDenormals {
  public:
 #if defined(__SSE2__)
