@@ -17,6 +17,8 @@
 namespace blockstate::train {
 
 inline constexpr int64_t kCheckpointFormat = 1;
+/// Directories being written or removed are called this and the step.
+inline constexpr const char* kTemporaryPrefix = ".unfinished-";
 
 /// state.json: what a run needs beside its tensors to go on. Random numbers are functions of seed and step (DESIGN 2),
 /// so no generator has to be saved.
@@ -49,8 +51,12 @@ void load_parameters(const nn::Module& module, const NamedTensors& tensors, cons
 /// Writes `directory` whole or not at all: into a temporary directory beside it, fsync, rename. Error names the path
 /// and what the system said; a checkpoint of that name stays as it was.
 void write_checkpoint(const std::filesystem::path& directory, const Checkpoint& checkpoint);
-/// Error names the file that is missing, cut short or unsound. `with_optimizer` false leaves that file unread.
+/// Error names the file that is missing, cut short or unsound. `with_optimizer` false: that file is neither read nor
+/// wanted.
 Checkpoint read_checkpoint(const std::filesystem::path& directory, bool with_optimizer = true);
+
+/// state.json alone.
+TrainState read_state(const std::filesystem::path& directory);
 
 struct CheckpointPlace {
   int64_t step = 0;
@@ -65,7 +71,7 @@ class CheckpointStore {
   /// Makes RUN/checkpoints if need be and removes temporaries that an interrupted run left there. To be called by the
   /// one process that trains.
   void prepare() const;
-  /// Writes checkpoint `checkpoint.state.step`, then removes all but the last two and that of state.best_step.
+  /// Writes checkpoint number `checkpoint.state.step`, then removes all but the last two and that of state.best_step.
   void save(const Checkpoint& checkpoint) const;
 
   /// By step, ascending. Directories whose name is no step are passed over.
@@ -73,7 +79,8 @@ class CheckpointStore {
   /// The one with the highest step; nullopt if there is none. Whether it is sound shows when it is read: a damaged one
   /// is an Error that names the file, never a silent step back to an older one.
   std::optional<CheckpointPlace> latest() const;
-  /// That of `best_step` in the latest one's state, or else the latest one; nullopt if there is none.
+  /// That of `best_step` in the latest one's state; the latest one if no validation has run yet; nullopt if there is
+  /// none. Error if that directory is gone.
   std::optional<CheckpointPlace> best() const;
 
   const std::filesystem::path& directory() const { return directory_; }

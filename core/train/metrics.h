@@ -50,6 +50,11 @@ class ClassificationMetrics {
   config::Value to_value() const;
 
  private:
+  template <class T>
+  void add_rows(const Tensor& logits, const Tensor& targets);
+  int64_t of_class(int64_t label) const;      ///< targets that are `label`
+  int64_t predicted_as(int64_t label) const;  ///< predictions that are `label`
+
   int64_t classes_;
   int64_t count_ = 0;
   std::vector<int64_t> confusion_;  ///< (C, C)

@@ -8,11 +8,10 @@
 #include <map>
 #include <string>
 
-#include "core/tensor/tensor.h"
+#include "core/train/named_tensors.h"
 
 namespace blockstate::train {
 
-using NamedTensors = std::map<std::string, Tensor>;
 using TextMap = std::map<std::string, std::string>;
 
 /// Writes the file and waits until it is on the disk (fsync). The same tensors give the same bytes. Error names the
@@ -44,6 +43,7 @@ class SafetensorsFile {
   NamedTensors read_all() const;
 
  private:
+  void read_at(void* to, int64_t offset, int64_t bytes, const std::string& what) const;
   void parse_header(const std::string& header, int64_t data_begin, int64_t file_size);
 
   std::filesystem::path path_;
