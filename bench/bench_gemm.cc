@@ -3,8 +3,8 @@
 
 #include <vector>
 
+#include "bench/bench_support.h"
 #include "bench/ceilings.h"
-#include "core/base/parallel.h"
 #include "kernels/gemm.h"
 
 namespace blockstate::bench {
@@ -17,8 +17,7 @@ void gemm(benchmark::State& state) {
   const int64_t m = state.range(0), n = state.range(1), k = state.range(2);
   const auto layout = static_cast<Layout>(state.range(3));
   const int threads = static_cast<int>(state.range(4));
-  const int restore = thread_count();
-  set_thread_count(threads);
+  const PoolSize pool(threads);
   std::vector<T> a(static_cast<size_t>(m * k), T(0.5)), b(static_cast<size_t>(k * n), T(0.25));
   std::vector<T> c(static_cast<size_t>(m * n));
   kernels::Gemm<T> args;
@@ -32,7 +31,6 @@ void gemm(benchmark::State& state) {
     benchmark::ClobberMemory();
   }
   count_flops<T>(state, 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k), threads);
-  set_thread_count(restore);
 }
 
 void shapes(benchmark::internal::Benchmark* bench) {

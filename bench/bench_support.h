@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/base/parallel.h"
 #include "core/base/random.h"
 
 namespace blockstate::bench {
@@ -17,5 +18,17 @@ inline std::vector<float> values(int64_t count, float low, float high) {
   }
   return out;
 }
+
+/// The size of the pool while a benchmark runs.
+class PoolSize {
+ public:
+  explicit PoolSize(int64_t threads) : before_(thread_count()) { set_thread_count(static_cast<int>(threads)); }
+  ~PoolSize() { set_thread_count(before_); }
+  PoolSize(const PoolSize&) = delete;
+  PoolSize& operator=(const PoolSize&) = delete;
+
+ private:
+  int before_;
+};
 
 }  // namespace blockstate::bench

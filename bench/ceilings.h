@@ -19,7 +19,8 @@ struct Ceilings {
 /// Measured once, on first use.
 const Ceilings& ceilings();
 
-/// Sets the counters "GFLOP" (a second) and "of_peak" (share of `threads` cores' peak in T) from the work of one iteration.
+/// Sets the counters "GFLOP" (a second) and "of_peak" (share of `threads` cores' peak in T) from the work of one
+/// iteration.
 template <class T>
 void count_flops(benchmark::State& state, double flops_per_iteration, int threads = 1);
 

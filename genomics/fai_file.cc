@@ -8,6 +8,7 @@
 #include <charconv>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <system_error>
 #include <unordered_set>
 
@@ -19,16 +20,18 @@ namespace {
 
 constexpr int64_t kRecordsChecked = 32;
 constexpr int64_t kLongestHeader = 4096;
+constexpr int64_t kLargestNumber = int64_t{1} << 50;  // so that places computed from an entry stay within 64 bits
+constexpr int64_t kLongestLineEnd = 2;
 
 bool parse_number(std::string_view text, int64_t& value) {
   const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return problem == std::errc() && end == text.data() + text.size() && value >= 0;
+  return problem == std::errc() && end == text.data() + text.size() && value >= 0 && value <= kLargestNumber;
 }
 
 bool parse_entry(std::string_view line, FaiEntry& entry) {
   std::array<int64_t, 4> numbers{};
   const size_t name_end = line.find('\t');
-  if (name_end == std::string_view::npos || name_end == 0) {
+  if (name_end == std::string_view::npos) {
     return false;
   }
   entry.name = line.substr(0, name_end);
@@ -44,7 +47,8 @@ bool parse_entry(std::string_view line, FaiEntry& entry) {
   }
   entry.length = numbers[0];
   entry.layout = {numbers[1], numbers[2], numbers[3], true};
-  return entry.length == 0 || (entry.layout.line_bases > 0 && entry.layout.line_bytes >= entry.layout.line_bases);
+  const int64_t line_end = entry.layout.line_bytes - entry.layout.line_bases;
+  return entry.length == 0 || (entry.layout.line_bases > 0 && line_end >= 0 && line_end <= kLongestLineEnd);
 }
 
 /// Bytes [begin, begin + count) of the unpacked file, or fewer at its end.
@@ -74,16 +78,23 @@ bool header_fits(const BgzfPtr& handle, const FaiEntry& entry) {
   return !header.empty() && header[0] == '>' && record_name(header) == entry.name;
 }
 
-bool end_fits(const BgzfPtr& handle, const FaiEntry& entry) {
-  if (entry.length == 0) {
-    return true;
-  }
+/// Byte of the record's last base in the unpacked file.
+int64_t last_byte(const FaiEntry& entry) {
   const int64_t last = entry.length - 1;
-  const int64_t byte =
-      entry.layout.offset + last / entry.layout.line_bases * entry.layout.line_bytes + last % entry.layout.line_bases;
-  const std::string found = bytes_at(handle, byte, 2);
+  const RecordLayout& layout = entry.layout;
+  return layout.offset + last / layout.line_bases * layout.line_bytes + last % layout.line_bases;
+}
+
+bool end_fits(const BgzfPtr& handle, const FaiEntry& entry) {
+  const std::string found = bytes_at(handle, last_byte(entry), 2);
   const bool base = !found.empty() && found[0] > 0x20;
   return base && (found.size() == 1 || found[1] == '\n' || found[1] == '\r');
+}
+
+/// `bytes`: of the unpacked file, or as many as can be if that is not known.
+bool entry_fits(const BgzfPtr& handle, const FaiEntry& entry, int64_t bytes) {
+  const bool within = entry.layout.offset <= bytes && (entry.length == 0 || last_byte(entry) < bytes);
+  return within && header_fits(handle, entry) && (entry.length == 0 || end_fits(handle, entry));
 }
 
 }  // namespace
@@ -129,12 +140,14 @@ std::string mismatch(const std::string& fasta, Packing packing, const std::strin
   if (packing == Packing::kBgzf && bgzf_index_load(handle.get(), block_index.c_str(), nullptr) != 0) {
     return "has an unreadable block index (.gzi) beside it";
   }
+  const int64_t bytes = packing == Packing::kPlain ? static_cast<int64_t>(std::filesystem::file_size(fasta))
+                                                   : std::numeric_limits<int64_t>::max();
   const auto count = static_cast<int64_t>(entries.size());
   const int64_t checks = std::min(count, kRecordsChecked);
   for (int64_t i = 0; i < checks; ++i) {
     const int64_t record = checks == 1 ? 0 : i * (count - 1) / (checks - 1);
     const FaiEntry& entry = entries[static_cast<size_t>(record)];
-    if (!header_fits(handle, entry) || !end_fits(handle, entry)) {
+    if (!entry_fits(handle, entry, bytes)) {
       return join("puts record '", entry.name, "' where the FASTA does not have it");
     }
   }

@@ -68,14 +68,12 @@ bool FastaReader::next(SequenceRecord& record) {
   layout_ = {};
   short_line_seen_ = false;
   has_header_ = false;
-  ++records_;
   if (is_fastq()) {
     read_fastq_bases(record);
   } else {
     layout_.offset = lines_.offset();
     read_fasta_bases(record);
   }
-  require(!record.name.empty(), file_, ": record ", records_, " (line ", record.line, ") has no name");
   require(!record.bases.empty(), file_, ": record '", record.name, "' (line ", record.line, ") has no bases");
   return true;
 }

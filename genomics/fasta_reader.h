@@ -11,7 +11,7 @@ namespace blockstate::genomics {
 
 /// One record of a FASTA or FASTQ file.
 struct SequenceRecord {
-  std::string name;     ///< header up to its first blank
+  std::string name;     ///< header up to its first blank; empty for a bare '>'
   std::string comment;  ///< the rest of the header
   std::string bases;    ///< letters as they stand in the file, line ends and blanks at line ends removed
   int64_t line = 0;     ///< line of the header, from 1
@@ -36,7 +36,7 @@ class FastaReader {
   explicit FastaReader(const std::string& file, bool track_blocks = false);
 
   /// Reads the next record; false at the end. Errors name file, record and line: no header line, a record without
-  /// name or bases (the reader stays usable and goes on with the next record), FASTQ qualities that are not as many
+  /// bases (the reader stays usable and goes on with the next record), FASTQ qualities that are not as many
   /// as the bases, data cut short.
   bool next(SequenceRecord& record);
   bool is_fastq() const { return marker_ == '@'; }
@@ -56,7 +56,6 @@ class FastaReader {
   bool has_header_ = false;
   std::string header_;  ///< of the record that comes next
   int64_t header_line_ = 0;
-  int64_t records_ = 0;
   std::string line_;
   RecordLayout layout_;
   bool short_line_seen_ = false;

@@ -85,7 +85,7 @@ std::unique_ptr<GenomicsDataset> GenomicsDataset::from_fasta(const std::string& 
   interval.file = dataset->file_number(file);
   for (int64_t record = 0; record < index->size(); ++record) {
     interval.sequence = record;
-    interval.name = index->name(record);
+    interval.name = index->name(record).empty() ? join("record ", record + 1) : index->name(record);
     interval.end = index->length(record);
     dataset->add_record(*index, interval, file);
   }

@@ -10,7 +10,8 @@
 // over queries with a non-empty range of one row; bias (H, M) by distance, optional (then i + offset - j >= 0 for
 // every visible pair); log_sum_exp (B, H, L), -infinity for an empty range.
 // `offset` is the index in k of the key that lies at query 0 (J - L when the carried keys stand before the chunk's).
-// Only the last stride of each view must be 1.
+// Only the last stride of each view must be 1. k and v must be finite also where a neighbouring query alone sees them:
+// a hidden key has weight 0, and 0 times infinity is not 0.
 // Saves: y, log_sum_exp. Gradients overwrite, but dbias adds. Fixed-order sums. Work and memory follow the ranges,
 // never L * J.
 // Identities: a range that covers all earlier keys is full causal attention; rotating q and k alike changes nothing;

@@ -3,9 +3,10 @@
 //
 //   angle = position * base^(-2p/P);  (y[p], y[p+P/2]) = rotation(angle) (x[p], x[p+P/2])        p < P/2
 //
-// Shapes: x, y (B, L, H, P), P even; position (B, L). Angles are formed in double and reduced before the sine, so a
-// position of 2^40 is as good as 40. `inverse` rotates back: that is the gradient. y may be x. Padding (position < 0)
-// passes unchanged. Identities: keeps norms; scores of rotated q and k depend only on their distance.
+// Shapes: x, y (B, L, H, P), P even; position (B, L). Angles are reduced to one turn before the sine, with the longest
+// mantissa the machine has, so a position of 2^40 is as good as 40 in float. `inverse` rotates back: that is the
+// gradient. y may be x. Padding (position < 0) passes unchanged. The values of a head lie side by side; the other
+// strides are free. Identities: keeps norms; scores of rotated q and k depend only on their distance.
 #pragma once
 
 #include <cstdint>

@@ -172,7 +172,7 @@ WithState diagonal_scan(const Variable& u, const Variable& a, const Variable& c,
   Tensor checkpoint;
   if (grad_enabled()) {
     checkpoint =
-        Tensor::empty({B, pieces(L, kernels::kDiagonalCheckpoint), width, P, 2}, input.dtype(), input.device());
+        Tensor::empty({B, pieces(L, kernels::kDiagonalCheckpoint), P, 2, width}, input.dtype(), input.device());
   }
   const auto inputs = [input, checkpoint, position, decay = a.value(), out = c.value(), skip = D.value(),
                        start = initial.value()](auto type) {

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <catch2/catch.hpp>
+#include <cctype>
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
-#include <regex>
+#include <sstream>
 
 #include "apps/format.h"
 #include "apps/report/compare_report.h"
@@ -55,6 +57,27 @@ Comparison make_comparison() {
 
 /// For texts too long to be printed by a failing CHECK_THAT.
 bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
+
+int64_t count(std::string_view text, std::string_view part) {
+  int64_t found = 0;
+  for (size_t at = text.find(part); at != std::string_view::npos; at = text.find(part, at + 1)) {
+    ++found;
+  }
+  return found;
+}
+
+/// Whether HTML, CSS or script names anything that a browser would fetch.
+bool names_a_resource(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](char c) { return static_cast<char>(std::tolower(static_cast<unsigned char>(c))); });
+  for (const char* part : {"src=", "href=", "action=", "url(", "@import", "<link", "<img", "<iframe", "<object",
+                           "fetch(", "xmlhttprequest", "http:", "https:"}) {
+    if (contains(text, part)) {
+      return true;
+    }
+  }
+  return false;
+}
 
 std::vector<std::string> lines_of(const std::string& text) {
   std::vector<std::string> lines;
@@ -173,17 +196,15 @@ TEST_CASE("text of the user's stays text in the page", "[cpu]") {
   CHECK(contains(page, "&lt;/script&gt;&lt;script&gt;alert(1)"));
   CHECK(contains(page, "\\u003c/script>\\u003cscript>alert(1)"));
   // The page's own elements, no more: data, Chart.js, our script.
-  const std::regex script("<script[ >]");
-  CHECK(std::distance(std::sregex_iterator(page.begin(), page.end(), script), std::sregex_iterator()) == 3);
+  CHECK(count(page, "<script>") + count(page, "<script ") == 3);
 }
 
 TEST_CASE("the page needs nothing from elsewhere", "[cpu]") {
   const std::string page = html_text(make_comparison());
-  const std::regex outside("(src|href|action|data)\\s*=\\s*[\"']?\\s*(https?:)?//|url\\(|@import|<link|<img|<iframe",
-                           std::regex::icase);
   const std::string own = page.substr(0, page.find(kChartJs)) + page.substr(page.find(kChartJs) + kChartJs.size());
-  CHECK_FALSE(std::regex_search(own, outside));
-  CHECK(std::regex_search("<script src = 'https://x'>", outside));
+  CHECK_FALSE(names_a_resource(own));
+  CHECK(names_a_resource("<SCRIPT SRC='https://x'>"));
+  CHECK(names_a_resource("a { background: URL(x.png) }"));
   CHECK(contains(own, "default-src 'none'"));
   CHECK_FALSE(contains(own, "{{"));
   CHECK(kChartJs.size() > 100000);

@@ -101,6 +101,20 @@ TEST_CASE("an index is written as samtools writes it") {
   CHECK(test::read_bytes(file + ".fai") == "a\t6\t5\t4\t5\nc\t6\t17\t3\t5\n");
 }
 
+TEST_CASE("a record may go without a name") {
+  const TempDir folder;
+  const std::string file = folder.write("x.fa", ">\nACGT\n>  b c\nGG\n");
+  for (int round = 0; round < 2; ++round) {
+    Warnings warnings;
+    const FastaIndex index(file, warnings.options());
+    CHECK_FALSE(index.in_memory());
+    REQUIRE(index.size() == 2);
+    CHECK(index.fetch(index.find(""), 1, 3) == "CG");
+    CHECK(index.fetch(index.find("b"), 0, 2) == "GG");
+    CHECK(warnings.texts.empty());
+  }
+}
+
 TEST_CASE("files that no index describes are held in memory") {
   const TempDir folder;
   const Reference reference;
@@ -182,6 +196,9 @@ TEST_CASE("an index that is no index is not believed") {
                                         "b\t6\t3\t4\t5\n",
                                         "a\t6\t3\t4\t5\na\t6\t3\t4\t5\n",
                                         "a\t6\t9000000000000000000\t4\t5\n",
+                                        "a\t6\t900000\t4\t5\n",
+                                        "a\t900000\t3\t4\t5\n",
+                                        "a\t6\t3\t4\t8\n",
                                         std::string("\0\xff\n", 3)};
   for (const std::string& text : bad) {
     CAPTURE(text);
