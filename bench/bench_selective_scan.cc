@@ -64,7 +64,7 @@ struct ScanData {
 void count(benchmark::State& state, const ScanData& data, double flops_per_state, double bytes_per_element) {
   const double elements = static_cast<double>(data.B * data.L * data.D) * static_cast<double>(state.iterations());
   state.counters["per_element"] =
-      benchmark::Counter(elements * 1e-9, benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+      benchmark::Counter(elements, benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
   state.counters["GFLOP/s"] =
       benchmark::Counter(elements * static_cast<double>(data.N) * flops_per_state * 1e-9, benchmark::Counter::kIsRate);
   state.counters["GB/s"] = benchmark::Counter(elements * bytes_per_element * 1e-9, benchmark::Counter::kIsRate);

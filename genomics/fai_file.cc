@@ -14,6 +14,7 @@
 
 #include "core/base/check.h"
 #include "core/data/line_reader.h"
+#include "genomics/block_index.h"
 
 namespace blockstate::genomics {
 namespace {
@@ -108,8 +109,8 @@ std::vector<FaiEntry> read_fai(const std::string& file) {
     FaiEntry entry;
     require(parse_entry(line, entry), file, ", line ", lines.number(),
             ": wanted name, length, offset, bases of a line and bytes of a line, found something else");
-    require(names.insert(entry.name).second, file, ", line ", lines.number(), ": record '", entry.name,
-            "' is named a second time");
+    require(names.insert(entry.name).second, file, ", line ", lines.number(), ": record ", shown_text(entry.name),
+            " is named a second time");
     entries.push_back(std::move(entry));
   }
   return entries;
@@ -136,6 +137,11 @@ std::string mismatch(const std::string& fasta, Packing packing, const std::strin
   if (entries.empty()) {
     return "is empty";
   }
+  if (packing == Packing::kBgzf) {
+    if (const std::string problem = block_index_problem(fasta, block_index); !problem.empty()) {
+      return "cannot be used, as " + block_index + " " + problem;
+    }
+  }
   const BgzfPtr handle = open_bgzf(fasta);
   if (packing == Packing::kBgzf && bgzf_index_load(handle.get(), block_index.c_str(), nullptr) != 0) {
     return "has an unreadable block index (.gzi) beside it";
@@ -148,7 +154,7 @@ std::string mismatch(const std::string& fasta, Packing packing, const std::strin
     const int64_t record = checks == 1 ? 0 : i * (count - 1) / (checks - 1);
     const FaiEntry& entry = entries[static_cast<size_t>(record)];
     if (!entry_fits(handle, entry, bytes)) {
-      return join("puts record '", entry.name, "' where the FASTA does not have it");
+      return join("puts record ", shown_text(entry.name), " where the FASTA does not have it");
     }
   }
   return {};

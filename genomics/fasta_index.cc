@@ -175,8 +175,8 @@ int64_t FastaIndex::find(std::string_view wanted) const {
   if (found == by_name_.end()) {
     fail(why_missing(wanted));
   }
-  require(found->second.size() == 1, file_, ": wanted one record '", wanted, "', found ", found->second.size(),
-          " of that name");
+  require(found->second.size() == 1, file_, ": wanted one record ", shown_text(wanted), ", found ",
+          found->second.size(), " of that name");
   return found->second.front();
 }
 
@@ -184,21 +184,21 @@ std::string FastaIndex::why_missing(std::string_view wanted) const {
   const bool with_prefix = wanted.substr(0, 3) == "chr";
   const std::string near = with_prefix ? std::string(wanted.substr(3)) : "chr" + std::string(wanted);
   if (has(near)) {
-    return join(file_, ": no record '", wanted, "'; did you mean '", near, "'?");
+    return join(file_, ": no record ", shown_text(wanted), "; did you mean ", shown_text(near), "?");
   }
   constexpr int64_t kShown = 5;
   std::string names;
   for (int64_t i = 0; i < std::min(size(), kShown); ++i) {
-    names += join(i == 0 ? "" : ", ", "'", name(i), "'");
+    names += join(i == 0 ? "" : ", ", shown_text(name(i)));
   }
-  return join(file_, ": no record '", wanted, "'; it has ", names,
+  return join(file_, ": no record ", shown_text(wanted), "; it has ", names,
               size() > kShown ? join(" and ", size() - kShown, " more") : "");
 }
 
 std::string FastaIndex::fetch(int64_t record, int64_t begin, int64_t end) const {
   require(record >= 0 && record < size(), file_, ": wanted record number ", record, ", found ", size(), " records");
   require(begin >= 0 && begin < end && end <= length(record), file_, ": region ", name(record), ":", begin + 1, "-",
-          end, " does not lie within record '", name(record), "', which has ", length(record), " bases");
+          end, " does not lie within record ", shown_text(name(record)), ", which has ", length(record), " bases");
   if (in_memory()) {
     return bases_[static_cast<size_t>(record)].substr(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
   }

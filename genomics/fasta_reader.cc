@@ -74,7 +74,7 @@ bool FastaReader::next(SequenceRecord& record) {
     layout_.offset = lines_.offset();
     read_fasta_bases(record);
   }
-  require(!record.bases.empty(), file_, ": record '", record.name, "' (line ", record.line, ") has no bases");
+  require(!record.bases.empty(), file_, ": record ", shown_text(record.name), " (line ", record.line, ") has no bases");
   return true;
 }
 
@@ -125,7 +125,7 @@ void FastaReader::read_fastq_bases(SequenceRecord& record) {
     plus = !line_.empty() && line_[0] == '+';
     record.bases += plus ? std::string_view{} : std::string_view(line_);
   }
-  require(plus, file_, ": record '", record.name, "' (line ", record.line,
+  require(plus, file_, ": record ", shown_text(record.name), " (line ", record.line,
           "): wanted a line that starts with '+' after the bases, found the end of the file");
   size_t qualities = 0;
   bool more = lines_.next(line_);
@@ -134,15 +134,15 @@ void FastaReader::read_fastq_bases(SequenceRecord& record) {
     qualities += line_.size();
     more = lines_.next(line_);
   }
-  require(qualities == record.bases.size(), file_, ": record '", record.name, "' (line ", record.line, "): wanted ",
-          record.bases.size(), " qualities, one a base, found ", qualities);
+  require(qualities == record.bases.size(), file_, ": record ", shown_text(record.name), " (line ", record.line,
+          "): wanted ", record.bases.size(), " qualities, one a base, found ", qualities);
   for (; more; more = lines_.next(line_)) {
     strip_end(line_);
     if (line_.empty()) {
       continue;
     }
     require(line_[0] == '@', file_, ", line ", lines_.number(),
-            ": wanted a FASTQ header line that starts with '@' after record '", record.name, "', found ",
+            ": wanted a FASTQ header line that starts with '@' after record ", shown_text(record.name), ", found ",
             shown_character(line_[0]));
     header_ = line_;
     header_line_ = lines_.number();

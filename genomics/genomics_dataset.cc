@@ -15,7 +15,7 @@ std::string listed(const std::vector<std::string>& names) {
   constexpr size_t kShown = 10;
   std::string text;
   for (size_t i = 0; i < std::min(names.size(), kShown); ++i) {
-    text += join(i == 0 ? "" : ", ", "'", names[i], "'");
+    text += join(i == 0 ? "" : ", ", shown_text(names[i]));
   }
   return names.size() > kShown ? join(text, " and ", names.size() - kShown, " more") : text;
 }
@@ -103,7 +103,7 @@ std::unique_ptr<GenomicsDataset> GenomicsDataset::from_regions(const std::string
     const std::string where = join("regions ", bed, ", line ", region.line);
     const int64_t record = find_record(*index, region.record, where);
     require(region.end <= index->length(record), where, ": wanted a stretch within the ", index->length(record),
-            " bases of record '", region.record, "', found begin ", region.begin, " and end ", region.end);
+            " bases of record ", shown_text(region.record), ", found begin ", region.begin, " and end ", region.end);
     Interval interval;
     interval.stem = region.record;
     interval.name =
@@ -125,7 +125,8 @@ int64_t GenomicsDataset::class_index(const std::string& label, const std::string
     return -1;
   }
   const auto found = std::find(classes_.begin(), classes_.end(), label);
-  require(found != classes_.end(), where, ": unknown label '", label, "'; the classes are ", listed(classes_));
+  require(found != classes_.end(), where, ": unknown label ", shown_text(label), "; the classes are ",
+          listed(classes_));
   return found - classes_.begin();
 }
 
@@ -177,12 +178,13 @@ void GenomicsDataset::add_path(const data::ManifestRow& row, const std::string& 
           " has ", index->size(), " records");
   interval.sequence = row.record.empty() ? 0 : find_record(*index, row.record, where);
   interval.end = index->length(interval.sequence);
-  cut(row, join("record '", index->name(interval.sequence), "' of ", row.path), where, interval.begin, interval.end);
+  cut(row, join("record ", shown_text(index->name(interval.sequence)), " of ", row.path), where, interval.begin,
+      interval.end);
   add(std::move(interval));
 }
 
 void GenomicsDataset::add_record(const FastaIndex& index, const Interval& interval, const std::string& where) {
-  require(interval.end > 0, where, ": record '", index.name(interval.sequence), "' has no bases");
+  require(interval.end > 0, where, ": record ", shown_text(index.name(interval.sequence)), " has no bases");
   add(interval);
 }
 
@@ -234,7 +236,7 @@ data::Example GenomicsDataset::get(int64_t index) const {
     const auto file = cache_.get(files_[static_cast<size_t>(interval.file)]);
     const std::string bases = file->fetch(interval.sequence, window.begin, window.end);
     example.tokens = tokenizer_.encode(
-        bases, {join(file->file(), ": record '", file->name(interval.sequence), "'"), window.begin}, reverse);
+        bases, {join(file->file(), ": record ", shown_text(file->name(interval.sequence))), window.begin}, reverse);
   }
   return example;
 }

@@ -115,4 +115,13 @@ std::string shown_character(char c) {
   return text;
 }
 
+std::string shown_text(std::string_view text) {
+  constexpr size_t kLongest = 60;
+  std::string out = "'";
+  for (const char c : text.substr(0, kLongest)) {
+    out += c >= 0x20 && c < 0x7f ? c : '?';
+  }
+  return out + (text.size() > kLongest ? "...'" : "'");
+}
+
 }  // namespace blockstate::genomics

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 struct BGZF;
 struct faidx_t;
@@ -39,5 +40,7 @@ void require_sequence_text(const std::string& file);
 
 /// A character for a message: 'x', or its code where it cannot be printed.
 std::string shown_character(char c);
+/// Text from a file for a message: 'text', cut where it is long, with '?' for what cannot be printed.
+std::string shown_text(std::string_view text);
 
 }  // namespace blockstate::genomics

@@ -8,6 +8,7 @@
 
 #include "core/base/check.h"
 #include "core/data/line_reader.h"
+#include "genomics/hts_handles.h"
 
 namespace blockstate::genomics {
 namespace {
@@ -22,8 +23,8 @@ int64_t parse_position(std::string_view text, std::string_view region) {
   std::string digits;
   std::copy_if(text.begin(), text.end(), std::back_inserter(digits), [](char c) { return c != ','; });
   int64_t value = 0;
-  require(parse_number(digits, value) && value >= 1, "region '", region, "': wanted a position from 1 on, found '",
-          text, "'");
+  require(parse_number(digits, value) && value >= 1, "region ", shown_text(region),
+          ": wanted a position from 1 on, found ", shown_text(text));
   return value;
 }
 
@@ -62,8 +63,8 @@ Region parse_bed_line(const std::vector<std::string_view>& fields, const std::st
   region.line = line;
   require(!region.record.empty(), where, ": wanted the name of a record in column 1, found nothing");
   require(parse_number(fields[1], region.begin) && region.begin >= 0, where,
-          ": wanted a begin from 0 on in column 2, found '", fields[1], "'");
-  require(parse_number(fields[2], region.end), where, ": wanted an end in column 3, found '", fields[2], "'");
+          ": wanted a begin from 0 on in column 2, found ", shown_text(fields[1]));
+  require(parse_number(fields[2], region.end), where, ": wanted an end in column 3, found ", shown_text(fields[2]));
   require(region.end > region.begin, where, ": wanted an end above the begin ", region.begin, ", found ", region.end);
   region.label = fields.size() > 3 ? fields[3] : std::string_view{};
   region.strand = parse_strand(fields.size() > 5 ? fields[5] : std::string_view{}, where);
@@ -73,8 +74,8 @@ Region parse_bed_line(const std::vector<std::string_view>& fields, const std::st
 }  // namespace
 
 Strand parse_strand(std::string_view text, const std::string& where) {
-  require(text.empty() || text == "+" || text == "." || text == "-", where,
-          ": wanted a strand '+', '-' or '.', found '", text, "'");
+  require(text.empty() || text == "+" || text == "." || text == "-", where, ": wanted a strand '+', '-' or '.', found ",
+          shown_text(text));
   return text == "-" ? Strand::kReverse : Strand::kForward;
 }
 
@@ -89,14 +90,14 @@ Region parse_region(std::string_view text, const std::function<bool(std::string_
   if (brace != std::string_view::npos) {
     region.record = text.substr(1, brace - 1);
     interval = text.substr(brace + 1);
-    require(interval.empty() || interval[0] == ':', "region '", text, "': wanted ':' after '}', found '", interval,
-            "'");
+    require(interval.empty() || interval[0] == ':', "region ", shown_text(text), ": wanted ':' after '}', found ",
+            shown_text(interval));
   } else {
     const size_t colon = std::min(text.rfind(':'), text.size());
     region.record = text.substr(0, colon);
     interval = text.substr(colon);
   }
-  require(!region.record.empty(), "region '", text, "': wanted the name of a record, found nothing");
+  require(!region.record.empty(), "region ", shown_text(text), ": wanted the name of a record, found nothing");
   if (interval.empty()) {
     return region;
   }
@@ -105,8 +106,8 @@ Region parse_region(std::string_view text, const std::function<bool(std::string_
   region.begin = parse_position(interval.substr(0, dash), text) - 1;
   if (dash != std::string_view::npos) {
     region.end = parse_position(interval.substr(dash + 1), text);
-    require(region.end > region.begin, "region '", text, "': wanted an end from ", region.begin + 1, " on, found ",
-            region.end);
+    require(region.end > region.begin, "region ", shown_text(text), ": wanted an end from ", region.begin + 1,
+            " on, found ", region.end);
   }
   return region;
 }

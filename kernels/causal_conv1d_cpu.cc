@@ -19,7 +19,8 @@
 HWY_BEFORE_NAMESPACE();
 namespace blockstate::kernels::HWY_NAMESPACE {
 
-inline constexpr int64_t kAhead = 16;           // rows between a prefetch and its use
+inline constexpr int64_t kAhead = 64;           // channels between a prefetch and its use
+inline constexpr int64_t kTileSteps = 32;       // all channels of a few rows before the next: rows share pages
 inline constexpr int64_t kForwardSteps = 256;   // of one work item
 inline constexpr int64_t kBackwardItems = 64;   // wanted; each keeps its own sums for the weights
 inline constexpr int64_t kConvPiece = 1 << 15;  // (channel, step) pairs worth handing to another thread
@@ -45,25 +46,56 @@ HWY_INLINE void StoreSome(D d, hn::Vec<D> value, T* to, int64_t count) {
   std::copy(row, row + count, to);
 }
 
-/// Channels [channel, channel + channels) of row b, with their weights: tap[j] multiplies the input j steps ago.
+/// The weights turned so that lanes are channels: for each group K taps (tap j multiplies the input j steps ago) and
+/// the bias.
 template <class T, int K>
-struct ConvGroup {
+struct ConvTaps {
   using D = hn::ScalableTag<T>;
-  using V = hn::Vec<D>;
-  static constexpr size_t kLanes = hn::MaxLanes(D());
+  static constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(D()));
+  static constexpr int64_t kGroup = (K + 1) * kLanes;
 
-  ConvGroup(View<const T, 2> weight, View<const T, 1> bias_view, int64_t row, int64_t first, int64_t count)
-      : b(row), channel(first), channels(count) {
-    for (int64_t c = 0; c < channels; ++c) {
-      for (int j = 0; j < K; ++j) {
-        tap[j * kLanes + c] = weight(channel + c, K - 1 - j);
+  ConvTaps(View<const T, 2> weight, View<const T, 1> bias)
+      : width(weight.size[0]),
+        groups((width + kLanes - 1) / kLanes),
+        values(hwy::AllocateAligned<T>(static_cast<size_t>(std::max<int64_t>(1, groups) * kGroup))) {
+    const D d;
+    std::fill(values.get(), values.get() + groups * kGroup, T{0});
+    for (int64_t channel = 0; channel < width; channel += kLanes) {
+      T* to = values.get() + channel / kLanes * kGroup;
+      const int64_t count = std::min(kLanes, width - channel);
+      if (K == 4 && count == kLanes && weight.stride[0] == 4 && weight.stride[1] == 1) {
+        hn::Vec<D> tap[4];
+        hn::LoadInterleaved4(d, &weight(channel, 0), tap[3], tap[2], tap[1], tap[0]);
+        for (int j = 0; j < K; ++j) {
+          hn::Store(tap[j % 4], d, to + j * kLanes);
+        }
+      } else {
+        for (int64_t i = 0; i < count * K; ++i) {
+          to[i % K * kLanes + i / K] = weight(channel + i / K, K - 1 - i % K);
+        }
       }
-      bias[c] = bias_view ? bias_view(channel + c) : T{0};
+      for (int64_t c = 0; bias && c < count; ++c) {
+        to[K * kLanes + c] = bias(channel + c);
+      }
     }
   }
 
-  HWY_ALIGN T tap[K * kLanes] = {};
-  HWY_ALIGN T bias[kLanes] = {};
+  int64_t width, groups;
+  hwy::AlignedFreeUniquePtr<T[]> values;
+};
+
+/// Channels [channel, channel + channels) of row b.
+template <class T, int K>
+struct ConvGroup {
+  static constexpr size_t kLanes = hn::MaxLanes(hn::ScalableTag<T>());
+
+  ConvGroup(const ConvTaps<T, K>& taps, int64_t row, int64_t group)
+      : tap(taps.values.get() + group * taps.kGroup),
+        b(row),
+        channel(group * taps.kLanes),
+        channels(std::min(taps.kLanes, taps.width - channel)) {}
+
+  const T* tap;  // (K + 1, lanes), the last for the bias
   int64_t b, channel, channels;
 };
 
@@ -93,10 +125,10 @@ void ForwardBlock(const CausalConv1dForward<T>& args, const ConvGroup<T, K>& gro
     tap[j] = hn::Load(d, group.tap + j * kLanes);
     past[j] = j == 0 ? hn::Zero(d) : LoadInput(group, args.x, args.initial, t0 - j);
   }
-  const V bias = hn::Load(d, group.bias);
+  const V bias = hn::Load(d, group.tap + K * kLanes);
   for (int64_t t = t0; t < t1; ++t) {
-    hwy::Prefetch(&args.x(group.b, std::min(t + kAhead, t1 - 1), group.channel));
-    hwy::Prefetch(&args.y(group.b, std::min(t + kAhead, t1 - 1), group.channel));
+    hwy::Prefetch(&args.x(group.b, t, group.channel) + kAhead);
+    hwy::Prefetch(&args.y(group.b, t, group.channel) + kAhead);
     past[0] = LoadSome(d, &args.x(group.b, t, group.channel), group.channels);
     const int position = position_of<K>(args.position, group.b, t);
     for (int j = 1; HWY_UNLIKELY(position < K - 1) && j < K; ++j) {
@@ -116,23 +148,24 @@ void ForwardBlock(const CausalConv1dForward<T>& args, const ConvGroup<T, K>& gro
 
 template <class T, int K>
 void ForwardTaps(const CausalConv1dForward<T>& args) {
-  constexpr int64_t kLanes = ConvGroup<T, K>::kLanes;
+  const ConvTaps<T, K> taps(args.weight, args.bias);
   const int64_t length = args.x.size[1];
-  const int64_t width = args.x.size[2];
   const int64_t blocks = (length + kForwardSteps - 1) / kForwardSteps;
-  const int64_t work = std::max<int64_t>(1, width * std::min(length, kForwardSteps));
+  const int64_t work = std::max<int64_t>(1, taps.width * std::min(length, kForwardSteps));
   parallel_for(args.x.size[0] * blocks, std::max<int64_t>(1, kConvPiece / work), [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item) {
       const int64_t t0 = item % blocks * kForwardSteps;
-      for (int64_t channel = 0; channel < width; channel += kLanes) {
-        const ConvGroup<T, K> group(args.weight, args.bias, item / blocks, channel, std::min(kLanes, width - channel));
-        ForwardBlock<T, K>(args, group, t0, std::min(length, t0 + kForwardSteps));
+      const int64_t t1 = std::min(length, t0 + kForwardSteps);
+      for (int64_t t = t0; t < t1; t += kTileSteps) {
+        for (int64_t g = 0; g < taps.groups; ++g) {
+          ForwardBlock<T, K>(args, ConvGroup<T, K>(taps, item / blocks, g), t, std::min(t1, t + kTileSteps));
+        }
       }
     }
   });
 }
 
-/// Steps [t0, t1) of backward for one group. `sums` (K + 1, lanes) gets the gradients of the taps and of the bias. The
+/// Steps [t0, t1) of backward for one group. `sums` (K + 1, lanes) gets the gradients of taps and bias added. The
 /// K - 1 steps after t1 are looked at for what they owe to the inputs of the block.
 template <class T, int K>
 void BackwardBlock(const CausalConv1dBackward<T>& args, const ConvGroup<T, K>& group, int64_t t0, int64_t t1, T* sums) {
@@ -147,7 +180,7 @@ void BackwardBlock(const CausalConv1dBackward<T>& args, const ConvGroup<T, K>& g
     owed[j] = hn::Zero(d);
     sum[j] = hn::Zero(d);
   }
-  const V bias = hn::Load(d, group.bias);
+  const V bias = hn::Load(d, group.tap + K * kLanes);
   V bias_sum = hn::Zero(d);
   // owed[j] is the gradient so far of the input j steps before t; the oldest is complete after step t.
   const auto settle = [&](int64_t t) HWY_ATTR {
@@ -165,8 +198,9 @@ void BackwardBlock(const CausalConv1dBackward<T>& args, const ConvGroup<T, K>& g
   };
   const int64_t seen = std::min(length, t1 + K - 1);
   for (int64_t t = t0; t < seen; ++t) {
-    hwy::Prefetch(&args.x(group.b, std::min(t + kAhead, seen - 1), group.channel));
-    hwy::Prefetch(&args.dy(group.b, std::min(t + kAhead, seen - 1), group.channel));
+    hwy::Prefetch(&args.x(group.b, t, group.channel) + kAhead);
+    hwy::Prefetch(&args.dy(group.b, t, group.channel) + kAhead);
+    hwy::Prefetch(&args.dx(group.b, t, group.channel) + kAhead);
     past[0] = LoadSome(d, &args.x(group.b, t, group.channel), group.channels);
     const int position = position_of<K>(args.position, group.b, t);
     if (position >= 0) {
@@ -197,19 +231,20 @@ void BackwardBlock(const CausalConv1dBackward<T>& args, const ConvGroup<T, K>& g
     settle(t);
   }
   for (int j = 0; j < K; ++j) {
-    hn::Store(sum[j], d, sums + j * kLanes);
+    hn::Store(hn::Add(hn::Load(d, sums + j * kLanes), sum[j]), d, sums + j * kLanes);
   }
-  hn::Store(bias_sum, d, sums + K * kLanes);
+  hn::Store(hn::Add(hn::Load(d, sums + K * kLanes), bias_sum), d, sums + K * kLanes);
 }
 
 template <class T, int K>
 void BackwardTaps(const CausalConv1dBackward<T>& args) {
-  constexpr int64_t kLanes = ConvGroup<T, K>::kLanes;
-  constexpr int64_t kSums = (K + 1) * kLanes;
+  const ConvTaps<T, K> taps(args.weight, args.bias);
+  constexpr int64_t kLanes = ConvTaps<T, K>::kLanes;
+  constexpr int64_t kSums = ConvTaps<T, K>::kGroup;
   const int64_t batch = args.x.size[0];
   const int64_t length = args.x.size[1];
-  const int64_t width = args.x.size[2];
-  const int64_t groups = (width + kLanes - 1) / kLanes;
+  const int64_t width = taps.width;
+  const int64_t groups = taps.groups;
   const int64_t steps = std::max<int64_t>(kForwardSteps, (batch * length + kBackwardItems - 1) / kBackwardItems);
   const int64_t blocks = std::max<int64_t>(1, (length + steps - 1) / steps);
   const int64_t items = batch * blocks;
@@ -217,12 +252,18 @@ void BackwardTaps(const CausalConv1dBackward<T>& args) {
   const int64_t work = std::max<int64_t>(1, width * std::min(length, steps));
   parallel_for(items, std::max<int64_t>(1, kConvPiece / work), [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item) {
+      T* item_sums = sums.get() + item * groups * kSums;
+      std::fill(item_sums, item_sums + groups * kSums, T{0});
       const int64_t t0 = item % blocks * steps;
-      for (int64_t g = 0; g < groups; ++g) {
-        const ConvGroup<T, K> group(args.weight, args.bias, item / blocks, g * kLanes,
-                                    std::min(kLanes, width - g * kLanes));
-        BackwardBlock<T, K>(args, group, t0, std::min(length, t0 + steps), sums.get() + (item * groups + g) * kSums);
-      }
+      const int64_t t1 = std::min(length, t0 + steps);
+      int64_t t = t0;
+      do {  // once even for an empty chunk: dinitial is written
+        for (int64_t g = 0; g < groups; ++g) {
+          BackwardBlock<T, K>(args, ConvGroup<T, K>(taps, item / blocks, g), t, std::min(t1, t + kTileSteps),
+                              item_sums + g * kSums);
+        }
+        t += kTileSteps;
+      } while (t < t1);
     }
   });
   parallel_for(groups, std::max<int64_t>(1, kConvPiece / (items * kSums + 1)), [&](int64_t begin, int64_t end) {

@@ -12,6 +12,8 @@ namespace blockstate::kernels {
 inline constexpr int64_t kMaxScanStates = 256;
 /// Work (channels * states * steps) worth handing to another thread: some tens of microseconds.
 inline constexpr int64_t kSmallestPiece = 1 << 17;
+/// Groups of channels that share the pages of a tile of rows; their states should fit the second-level cache.
+inline constexpr int64_t kLargestBlock = 32;
 
 template <class T>
 void check_scan_inputs(const SelectiveScanForward<T>& args) {

@@ -13,37 +13,42 @@
 HWY_BEFORE_NAMESPACE();
 namespace blockstate::kernels::HWY_NAMESPACE {
 
+// The states of a block of groups, and the tile that one of them works on.
 template <class T>
 struct ForwardScratch {
-  ForwardScratch(int64_t lanes, int64_t states)
-      : memory(hwy::AllocateAligned<T>(
-            static_cast<size_t>(3 * kTile * lanes + 2 * states * lanes + 2 * kTile * states + states))) {
+  ForwardScratch(int64_t lanes, int64_t padded, int64_t groups)
+      : group_size((2 * padded + (padded + lanes - 1) / lanes) * lanes),
+        memory(hwy::AllocateAligned<T>(
+            static_cast<size_t>(3 * kTile * lanes + 2 * kTile * padded + groups * group_size))) {
     dt = memory.get();
     w = dt + kTile * lanes;
     y = w + kTile * lanes;
-    h = y + kTile * lanes;
-    decay = h + states * lanes;
-    B = decay + states * lanes;
-    C = B + kTile * states;
-    bound = C + kTile * states;
+    B = y + kTile * lanes;
+    C = B + kTile * padded;
+    groups_begin = C + kTile * padded;
+    decay_offset = padded * lanes;
   }
+  T* h(int64_t group) const { return groups_begin + group * group_size; }
+  T* decay(int64_t group) const { return h(group) + decay_offset; }  // A in base-2 units
+  T* bound(int64_t group) const { return decay(group) + decay_offset; }
+
+  int64_t group_size;  // a multiple of the lanes: every group is aligned
   hwy::AlignedFreeUniquePtr<T[]> memory;
   T *dt, *w, *y;  // a tile each
-  T *h, *decay;   // states; the decay is A in base-2 units
   T *B, *C;       // padded rows
-  T* bound;
+  T* groups_begin;
+  int64_t decay_offset;
 };
 
-// Rows of a wide tensor lie on different pages, where the processor's own prefetching stops. Asks for the inputs one
-// tile ahead and for the output of this step.
+// Rows of a wide tensor lie on different pages, where the processor's own prefetching stops. Asks for the inputs of the
+// next group, which works on the same rows, and for the output of this one.
 template <class T>
 HWY_INLINE void PrefetchRows(const SelectiveScanForward<T>& args, const ScanGroup<T>& group, int64_t t) {
   hwy::Prefetch(row_of(args.y, group, t));
-  const int64_t ahead = std::min(t + kTile, args.u.size[1] - 1);
-  hwy::Prefetch(row_of(args.u, group, ahead));
-  hwy::Prefetch(row_of(args.delta, group, ahead));
+  hwy::Prefetch(row_of(args.u, group, t) + group.channels);
+  hwy::Prefetch(row_of(args.delta, group, t) + group.channels);
   if (args.z) {
-    hwy::Prefetch(row_of(args.z, group, ahead));
+    hwy::Prefetch(row_of(args.z, group, t) + group.channels);
   }
 }
 
@@ -131,44 +136,72 @@ void WriteOutputs(D d, const SelectiveScanForward<T>& args, const ScanGroup<T>& 
   write_padding(steps);
 }
 
+// Consecutive groups of one row of the batch: where they begin, and how many there are.
+struct GroupBlock {
+  int64_t b;
+  int64_t first;
+  int64_t count;
+};
+
 template <class T>
-void ForwardGroup(const SelectiveScanForward<T>& args, const ScanGroup<T>& group, const ForwardScratch<T>& s) {
+ScanGroup<T> group_at(const SelectiveScanForward<T>& args, const GroupBlock& block, int64_t i, int64_t lanes) {
+  const int64_t channel = (block.first + i) * lanes;
+  return {block.b, channel, std::min(lanes, args.u.size[2] - channel)};
+}
+
+template <class T>
+void StartGroup(const SelectiveScanForward<T>& args, const ScanGroup<T>& group, int64_t lanes, T* h, T* decay,
+                T* bound) {
+  const int64_t states = args.A.size[1];
+  const int64_t padded = padded_states(states);
+  load_states(decay, lanes, padded, &args.A(group.channel, 0), args.A.stride[0], args.A.stride[1], group.channels,
+              states, static_cast<T>(kLog2E));
+  pass_bounds(decay, lanes, padded, bound);
+  if (args.initial) {
+    load_states(h, lanes, padded, &args.initial(group.b, group.channel, 0), args.initial.stride[1],
+                args.initial.stride[2], group.channels, states);
+  } else {
+    std::fill(h, h + padded * lanes, T{0});
+  }
+}
+
+// Time outermost: the rows of a tile lie on some hundred pages, which the groups of a block then share.
+template <class T>
+void ForwardBlock(const SelectiveScanForward<T>& args, const GroupBlock& block, const ForwardScratch<T>& s) {
   const hn::ScalableTag<T> d;
+  using Tag = decltype(d);
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   const int64_t length = args.u.size[1];
   const int64_t states = args.A.size[1];
-  const int64_t padded = padded_states(states);
-  load_states(s.decay, lanes, padded, &args.A(group.channel, 0), args.A.stride[0], args.A.stride[1], group.channels,
-              states, static_cast<T>(kLog2E));
-  pass_bounds(s.decay, lanes, padded, s.bound);
-  if (args.initial) {
-    load_states(s.h, lanes, padded, &args.initial(group.b, group.channel, 0), args.initial.stride[1],
-                args.initial.stride[2], group.channels, states);
-  } else {
-    std::fill(s.h, s.h + padded * lanes, T{0});
+  for (int64_t i = 0; i < block.count; ++i) {
+    StartGroup(args, group_at(args, block, i, lanes), lanes, s.h(i), s.decay(i), s.bound(i));
   }
   ScanRun runs[kTile];
   for (int64_t t0 = 0; t0 < length; t0 += kTile) {
     const int64_t steps = std::min(kTile, length - t0);
-    const int64_t run_count = find_runs(args.position, group.b, t0, steps, runs);
-    if (args.checkpoint) {
-      const View<T, 4>& to = args.checkpoint;
-      store_states(s.h, lanes, &to(group.b, t0 / kTile, group.channel, 0), to.stride[2], to.stride[3], group.channels,
-                   states);
+    const int64_t run_count = find_runs(args.position, block.b, t0, steps, runs);
+    const StateRows<T> B = stage_rows(args.B, block.b, t0, steps, s.B);
+    const StateRows<T> C = stage_rows(args.C, block.b, t0, steps, s.C);
+    for (int64_t i = 0; i < block.count; ++i) {
+      const ScanGroup<T> group = group_at(args, block, i, lanes);
+      if (args.checkpoint) {
+        const View<T, 4>& to = args.checkpoint;
+        store_states(s.h(i), lanes, &to(group.b, t0 / kTile, group.channel, 0), to.stride[2], to.stride[3],
+                     group.channels, states);
+      }
+      const T largest = StageInputs(d, args, group, t0, runs, run_count, s.dt, s.w, s.y);
+      for (int64_t n = 0; n < states; n += kPass) {
+        const bool fast = largest * s.bound(i)[n / kPass] < fast_exp2_limit(d);
+        const auto pass = fast ? ForwardPass<true, Tag, T> : ForwardPass<false, Tag, T>;
+        pass(d, s.decay(i) + n * lanes, s.h(i) + n * lanes, s.dt, s.w, s.y, {B.data + n, B.stride},
+             {C.data + n, C.stride}, runs, run_count);
+      }
+      WriteOutputs(d, args, group, t0, steps, runs, run_count, s.y);
     }
-    const T largest = StageInputs(d, args, group, t0, runs, run_count, s.dt, s.w, s.y);
-    const StateRows<T> B = stage_rows(args.B, group.b, t0, steps, s.B);
-    const StateRows<T> C = stage_rows(args.C, group.b, t0, steps, s.C);
-    for (int64_t n = 0; n < padded; n += kPass) {
-      const auto pass = largest * s.bound[n / kPass] < fast_exp2_limit(d) ? ForwardPass<true, decltype(d), T>
-                                                                          : ForwardPass<false, decltype(d), T>;
-      pass(d, s.decay + n * lanes, s.h + n * lanes, s.dt, s.w, s.y, {B.data + n, B.stride}, {C.data + n, C.stride},
-           runs, run_count);
-    }
-    WriteOutputs(d, args, group, t0, steps, runs, run_count, s.y);
   }
-  if (args.final) {
-    store_states(s.h, lanes, &args.final(group.b, group.channel, 0), args.final.stride[1], args.final.stride[2],
+  for (int64_t i = 0; args.final && i < block.count; ++i) {
+    const ScanGroup<T> group = group_at(args, block, i, lanes);
+    store_states(s.h(i), lanes, &args.final(group.b, group.channel, 0), args.final.stride[1], args.final.stride[2],
                  group.channels, states);
   }
 }
@@ -234,33 +267,32 @@ void ForwardStep(const SelectiveScanForward<T>& args, const ScanGroup<T>& group)
 }
 
 template <class T>
-void ForwardItems(const SelectiveScanForward<T>& args, int64_t begin, int64_t end) {
-  const hn::ScalableTag<T> d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  const int64_t groups = (args.u.size[2] + lanes - 1) / lanes;
-  const auto group_of = [&](int64_t item) {
-    const int64_t channel = item % groups * lanes;
-    return ScanGroup<T>{item / groups, channel, std::min(lanes, args.u.size[2] - channel)};
-  };
-  if (args.u.size[1] == 1 && !args.checkpoint && unit_state_stride(args)) {
-    for (int64_t item = begin; item < end; ++item) {
-      ForwardStep(args, group_of(item));
-    }
-    return;
-  }
-  const ForwardScratch<T> scratch(lanes, padded_states(args.A.size[1]));
-  for (int64_t item = begin; item < end; ++item) {
-    ForwardGroup(args, group_of(item), scratch);
-  }
-}
-
-template <class T>
 void Forward(const SelectiveScanForward<T>& args) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(hn::ScalableTag<T>()));
   const int64_t groups = (args.u.size[2] + lanes - 1) / lanes;
-  const int64_t work = std::max<int64_t>(1, lanes * args.A.size[1] * args.u.size[1]);  // of an item
-  parallel_for(args.u.size[0] * groups, std::max<int64_t>(1, kSmallestPiece / work),
-               [&args](int64_t begin, int64_t end) { ForwardItems(args, begin, end); });
+  const int64_t rows = args.u.size[0];
+  const int64_t group_work = std::max<int64_t>(1, lanes * args.A.size[1] * args.u.size[1]);
+  const int64_t smallest = std::max<int64_t>(1, kSmallestPiece / group_work);  // groups
+  if (args.u.size[1] == 1 && !args.checkpoint && unit_state_stride(args)) {
+    parallel_for(rows * groups, smallest, [&, groups, lanes](int64_t begin, int64_t end) {
+      for (int64_t item = begin; item < end; ++item) {
+        ForwardStep(args, group_at(args, {item / groups, item % groups, 1}, 0, lanes));
+      }
+    });
+    return;
+  }
+  // Groups do not meet in the forward pass, so how they are blocked changes no bit of the result.
+  const int64_t pieces = thread_count() == 1 ? 1 : 4 * thread_count();
+  const int64_t block = std::min(std::clamp<int64_t>(std::max(rows * groups / pieces, smallest), 1, kLargestBlock),
+                                 std::max<int64_t>(1, groups));
+  const int64_t blocks = (groups + block - 1) / block;
+  parallel_for(rows * blocks, std::max<int64_t>(1, smallest / block), [&, block, blocks](int64_t begin, int64_t end) {
+    const ForwardScratch<T> scratch(lanes, padded_states(args.A.size[1]), block);
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t first = item % blocks * block;
+      ForwardBlock(args, GroupBlock{item / blocks, first, std::min(block, groups - first)}, scratch);
+    }
+  });
 }
 
 void ForwardFloat(const SelectiveScanForward<float>& args) { Forward(args); }

@@ -236,13 +236,18 @@ struct SeriesConstants<double> {
   static constexpr double kErfcEnd = 28;
 };
 
-/// log(1 + v) for v in [0, 1], relatively accurate down to v = 0: 2 atanh(v / (2 + v)).
+/// 2 atanh(z) for |z| <= 1/3.
 template <class D, class V>
-HWY_INLINE V Log1pUnit(D d, V v) {
-  const V z = hn::Div(v, hn::Add(v, hn::Set(d, 2)));
+HWY_INLINE V TwiceAtanh(D d, V z) {
   const V s = hn::Mul(z, z);
   const V twice = hn::Add(z, z);
   return hn::MulAdd(hn::Mul(twice, s), Horner(d, s, SeriesConstants<hn::TFromD<D>>::kAtanh), twice);
+}
+
+/// log(1 + v) for v in [0, 1], relatively accurate down to v = 0.
+template <class D, class V>
+HWY_INLINE V Log1pUnit(D d, V v) {
+  return TwiceAtanh(d, hn::Div(v, hn::Add(v, hn::Set(d, 2))));
 }
 
 /// 1 / (1 + e^-x).
@@ -271,10 +276,13 @@ template <class D, class V>
 HWY_INLINE ValueAndSlope<V> SoftplusAndSlope(D d, V x) {
   const V one = hn::Set(d, 1);
   const V v = Exp(d, hn::Neg(hn::Abs(x)));
-  const V curved = hn::Add(AtLeast(d, hn::Zero(d), x), Log1pUnit(d, v));
-  const V sigmoid = hn::Div(hn::IfThenElse(hn::Lt(x, hn::Zero(d)), v, one), hn::Add(one, v));
+  const V first = hn::Add(v, one);
+  const V second = hn::Add(first, one);
+  const V inverse = hn::Div(one, hn::Mul(first, second));  // one division for v / (2 + v) and 1 / (1 + v)
+  const V log1p = TwiceAtanh(d, hn::Mul(v, hn::Mul(first, inverse)));
+  const V sigmoid = hn::Mul(hn::IfThenElse(hn::Lt(x, hn::Zero(d)), v, one), hn::Mul(second, inverse));
   const auto linear = hn::Gt(x, hn::Set(d, kSoftplusLinear));
-  return {hn::IfThenElse(linear, x, curved), hn::IfThenElse(linear, one, sigmoid)};
+  return {hn::IfThenElse(linear, x, hn::Add(AtLeast(d, hn::Zero(d), x), log1p)), hn::IfThenElse(linear, one, sigmoid)};
 }
 
 /// x * sigmoid(x), and its slope sigmoid(x) * (1 + x * (1 - sigmoid(x))). The slope has a zero near -1.28, about which

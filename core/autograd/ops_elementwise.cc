@@ -11,7 +11,7 @@ Variable add(const Variable& a, const Variable& b) {
   Tensor y = empty_like(a.value());
   dispatch_float(a.dtype(), "add", [&](auto type) {
     using T = decltype(type);
-    kernels::cpu::add<T>(y.rows<T>(), a.value().rows<T>(), b.value().rows<T>());
+    kernels::cpu::add<T>(y.rows<T>(), rows_ready(a.value()).rows<T>(), rows_ready(b.value()).rows<T>());
   });
   return record_one("add", y, {a, b}, [](const Tensor& dy) { return std::vector<Tensor>{dy, dy}; });
 }
@@ -21,7 +21,7 @@ Variable scale(const Variable& x, double factor) {
     Tensor to = empty_like(from);
     dispatch_float(from.dtype(), "scale", [&](auto type) {
       using T = decltype(type);
-      kernels::cpu::scale<T>(to.rows<T>(), from.rows<T>(), static_cast<T>(factor));
+      kernels::cpu::scale<T>(to.rows<T>(), rows_ready(from).template rows<T>(), static_cast<T>(factor));
     });
     return to;
   };
@@ -30,12 +30,14 @@ Variable scale(const Variable& x, double factor) {
 }
 
 Variable activation(const Variable& x, Activation kind) {
-  Tensor y = empty_like(x.value());
+  const Tensor input = rows_ready(x.value());
+  Tensor y = empty_like(input);
   dispatch_float(x.dtype(), "activation", [&](auto type) {
     using T = decltype(type);
-    kernels::cpu::activation_forward<T>(y.rows<T>(), x.value().rows<T>(), kind);
+    kernels::cpu::activation_forward<T>(y.rows<T>(), input.rows<T>(), kind);
   });
-  return record_one("activation", y, {x}, [saved = x.value(), kind](const Tensor& dy) {
+  return record_one("activation", y, {x}, [saved = input, kind](const Tensor& grad) {
+    const Tensor dy = rows_ready(grad);
     Tensor dx = empty_like(saved);
     dispatch_float(saved.dtype(), "activation", [&](auto type) {
       using T = decltype(type);
@@ -47,12 +49,14 @@ Variable activation(const Variable& x, Activation kind) {
 
 Variable gated(const Variable& value, const Variable& gate, Activation kind) {
   require_same_shape("gated", value, gate);
-  Tensor y = empty_like(value.value());
+  const Tensor v = rows_ready(value.value()), g = rows_ready(gate.value());
+  Tensor y = empty_like(v);
   dispatch_float(value.dtype(), "gated", [&](auto type) {
     using T = decltype(type);
-    kernels::cpu::gated_forward<T>(y.rows<T>(), value.value().rows<T>(), gate.value().rows<T>(), kind);
+    kernels::cpu::gated_forward<T>(y.rows<T>(), v.rows<T>(), g.rows<T>(), kind);
   });
-  return record_one("gated", y, {value, gate}, [v = value.value(), g = gate.value(), kind](const Tensor& dy) {
+  return record_one("gated", y, {value, gate}, [v, g, kind](const Tensor& grad) {
+    const Tensor dy = rows_ready(grad);
     Tensor dv = empty_like(v);
     Tensor dg = empty_like(g);
     dispatch_float(v.dtype(), "gated", [&](auto type) {
@@ -74,7 +78,7 @@ Variable dropout(const Variable& x, const Tensor& record, const Tensor& position
       using T = decltype(type);
       kernels::Dropout<T> args;
       args.y = to.rows<T>();
-      args.x = from.rows<T>();
+      args.x = rows_ready(from).template rows<T>();
       args.record = record.reshape({-1}).template view<int64_t, 1>();
       args.position = position.reshape({-1}).template view<int64_t, 1>();
       args.key = key;

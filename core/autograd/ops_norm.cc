@@ -23,7 +23,7 @@ Normed norm(const Variable& x, const Variable& residual, const Variable& weight,
     args.mean = mean.view<T, 1>();
     args.reciprocal = reciprocal.view<T, 1>();
     args.x = input.rows<T>();
-    args.residual = residual.value().rows<T>();
+    args.residual = rows_ready(residual.value()).template rows<T>();
     args.weight = weight.value().view<T, 1>();
     args.bias = bias.value().view<T, 1>();
     args.epsilon = static_cast<T>(epsilon);

@@ -24,12 +24,23 @@ inline Tensor or_zeros(const Tensor& grad, const Shape& shape, const Tensor& lik
   return grad.defined() ? grad : Tensor::zeros(shape, like.dtype(), like.device());
 }
 
-/// Kernels want a last stride of 1; a slice along the last dimension has it, an arbitrary view may not.
+/// Itself where kernels can take it: a last stride of 1, and leading dimensions that join into rows. A slice along the
+/// last dimension is; one along the steps of several rows is not and gets copied.
 inline Tensor rows_ready(const Tensor& tensor) {
-  if (!tensor.defined() || tensor.rank() == 0 || tensor.size(-1) == 1 || tensor.strides().back() == 1) {
+  if (!tensor.defined() || tensor.rank() == 0) {
     return tensor;
   }
-  return tensor.packed();
+  const std::vector<int64_t>& strides = tensor.strides();
+  bool ready = tensor.size(-1) == 1 || strides.back() == 1;
+  int64_t expected = 0;  // stride the next outer dimension must have; 0: any
+  for (int i = tensor.rank() - 2; i >= 0; --i) {
+    if (tensor.shape()[i] == 1) {
+      continue;
+    }
+    ready = ready && (expected == 0 || strides[i] == expected);
+    expected = strides[i] * tensor.shape()[i];
+  }
+  return ready ? tensor : tensor.packed();
 }
 
 }  // namespace blockstate::ops

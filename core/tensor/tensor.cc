@@ -248,7 +248,7 @@ void accumulate(Tensor& target, const Tensor& source) {
           " to one of shape ", shape_text(target.shape()));
   dispatch_float(target.dtype(), "accumulate", [&](auto type) {
     using T = decltype(type);
-    kernels::cpu::accumulate<T>(target.rows<T>(), source.rows<T>(), T(1));
+    kernels::cpu::accumulate<T>(target.rows<T>(), source.packed().template rows<T>(), T(1));
   });
 }
 

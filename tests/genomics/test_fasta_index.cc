@@ -217,6 +217,29 @@ TEST_CASE("an index that is no index is not believed") {
   CHECK(warnings.texts.empty());
 }
 
+TEST_CASE("a block index that is wrong in any number is not believed") {
+  const TempDir folder;
+  const Reference reference;
+  const std::string file = folder.file("x.fa.gz");
+  test::write_bgzf(file, reference.text(60), 9000);
+  Warnings warnings;
+  check_against(FastaIndex(file, warnings.options()), reference);
+  check_against(FastaIndex(file, warnings.options()), reference);
+  CHECK(warnings.texts.empty());
+  const std::string right = test::read_bytes(file + ".gzi");
+  size_t expected = 0;
+  for (size_t byte = 0; byte < right.size(); byte += 4) {
+    std::string wrong = right;
+    wrong[byte] = static_cast<char>(wrong[byte] + 1);
+    folder.write("x.fa.gz.gzi", wrong);
+    check_against(FastaIndex(file, warnings.options()), reference);
+    CHECK(warnings.texts.size() == ++expected);
+  }
+  folder.write("x.fa.gz.gzi", std::string_view(right).substr(0, right.size() - 16));
+  check_against(FastaIndex(file, warnings.options()), reference);
+  CHECK(warnings.texts.size() == expected + 1);
+}
+
 TEST_CASE("a folder that cannot be written gets no index") {
   const TempDir folder;
   const Reference reference;

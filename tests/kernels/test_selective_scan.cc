@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/base/parallel.h"
+#include "hwy/highway.h"
 #include "tests/kernels/selective_scan_case.h"
 #include "tests/support/gradcheck.h"
 #include "tests/support/sparse_buffer.h"
@@ -199,6 +200,19 @@ TEST_CASE("selective scan gives the same bits on one thread and on three", "[cpu
   CHECK(same_bits("dD", three.dD, one.dD));
   CHECK(same_bits("ddelta_bias", three.dbias, one.dbias));
   CHECK(same_bits("dinitial", three.dinitial, one.dinitial));
+}
+
+TEST_CASE("selective scan is right on every instruction set of this machine", "[cpu]") {
+  const ScanInputs<float> in = random_scan<float>(950, {2, kTile + 9, 19, 5});
+  const ScanResults<double> expected = train_scan(converted_scan<double>(in));
+  for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
+    INFO("target " << hwy::TargetName(target));
+    hwy::SetSupportedTargetsForTest(target);
+    check_forward(in, 0, kFloat32);
+    check_forward(random_scan<float>(960, {1, 1, 35, 18}), 0, kFloat32);
+    check_results(train_scan(in), expected, kFloat32);
+  }
+  hwy::SetSupportedTargetsForTest(0);
 }
 
 TEST_CASE("selective scan reaches rows beyond 2^31 elements", "[cpu]") {

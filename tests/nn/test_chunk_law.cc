@@ -211,6 +211,9 @@ TEST_CASE("a shorter row's carry is that of its own last step", "[law]") {
   const auto alone = test::carry_after(built.subject, x.slice(0, 1, 2).slice(1, 0, shorter).packed(),
                                        nn::plain_sequence(1, shorter));
   for (const auto& [key, value] : ragged) {
+    if (name.substr(0, 3) == "mf_" && key.substr(0, 8) == "context.") {
+      continue;  // read by the record's next window only, and this record has ended
+    }
     const Tensor row = value.slice(0, 1, 2).packed();
     const Tensor wanted = alone.at(key).packed();
     // Windows that are not full yet are right-aligned: the longer batch row only adds zeros before them.
