@@ -17,6 +17,7 @@
 
 #include "hwy/highway.h"
 #include "kernels/attention.h"
+#include "kernels/flush_denormals.h"
 #include "kernels/vector_math-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -62,7 +63,11 @@ HWY_INLINE void multiply_block(D d, int64_t depth, const T* HWY_RESTRICT a, int6
 template <int V, class D, class T = hn::TFromD<D>>
 void multiply_rows(D d, int64_t rows, int64_t depth, const T* a, int64_t a_row, int64_t a_column, const T* b,
                    int64_t b_row, T* c, int64_t c_row, bool accumulate) {
+  constexpr int kTall = kRows * kVectors / V;  // narrow tiles take more rows: the sums hide each other's latency
   int64_t r = 0;
+  for (; kTall > kRows && r + kTall <= rows; r += kTall) {
+    multiply_block<kTall, V>(d, depth, a + r * a_row, a_row, a_column, b, b_row, c + r * c_row, c_row, accumulate);
+  }
   for (; r + kRows <= rows; r += kRows) {
     multiply_block<kRows, V>(d, depth, a + r * a_row, a_row, a_column, b, b_row, c + r * c_row, c_row, accumulate);
   }

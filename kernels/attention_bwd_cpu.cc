@@ -195,8 +195,10 @@ void backward(const AttentionBackward<T>& args) {
   const int64_t M = args.dbias ? args.dbias.size[1] : 0;
   const auto rows = hwy::AllocateAligned<T>(static_cast<size_t>(std::max<int64_t>(1, B * H * M)));
   require(rows != nullptr, "attention: no memory for the gradients of ", B * H * M, " biases");
-  parallel_for(B * H, 1,
-               [&](int64_t task, int64_t) { backward_head(args, task / H, task % H, rows.get() + task * M); });
+  parallel_for(B * H, 1, [&](int64_t task, int64_t) {
+    const FlushDenormals scope;  // the weights of hidden keys underflow
+    backward_head(args, task / H, task % H, rows.get() + task * M);
+  });
   for (int64_t b = 0; b < B; ++b) {
     for (int64_t h = 0; h < H; ++h) {
       for (int64_t m = 0; m < M; ++m) {

@@ -125,6 +125,7 @@ void forward(const AttentionForward<T>& args) {
   const int64_t queries = kVectors * static_cast<int64_t>(hn::Lanes(hn::ScalableTag<T>()));
   const int64_t tiles = (L + queries - 1) / queries;
   parallel_for(B * H * tiles, 1, [&](int64_t task, int64_t) {
+    const FlushDenormals scope;  // the weights of hidden keys underflow
     forward_tile(args, task / tiles / H, task / tiles % H, task % tiles * queries);
   });
 }

@@ -15,6 +15,7 @@
 #include "hwy/aligned_allocator.h"
 #include "hwy/highway.h"
 #include "kernels/diagonal_scan.h"
+#include "kernels/flush_denormals.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace blockstate::kernels::HWY_NAMESPACE {
@@ -142,6 +143,7 @@ void for_each_block(int64_t B, int64_t groups, const Body& body) {
   const int64_t block = std::clamp<int64_t>(B * groups / (2 * thread_count()), 1, kMaxVectors);
   const int64_t blocks = (groups + block - 1) / block;
   parallel_for(B * blocks, 1, [&](int64_t task, int64_t) {
+    const FlushDenormals scope;
     const int64_t begin = task % blocks * block;
     body(task / blocks, begin, std::min(groups, begin + block));
   });

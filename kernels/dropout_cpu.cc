@@ -12,19 +12,18 @@
 #define HWY_TARGET_INCLUDE "kernels/dropout_cpu.cc"
 #include "hwy/foreach_target.h"
 // foreach_target.h comes first
-#include "hwy/highway.h"
+#include "kernels/row_loops-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace blockstate::kernels::HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
 
 inline constexpr int64_t kDraws = 512;  // random words made at a time; a multiple of 4 times the lanes
 
-// words[i] = the word of column first + i, for i in [0, kDraws): one Philox block (four columns) a 64-bit lane, its
-// words in the lower halves; what the upper halves hold does not matter.
-HWY_INLINE void DrawWords(uint64_t key, uint64_t position, uint64_t first, uint32_t* HWY_RESTRICT words) {
+// words[i] = the word of column first + i, for i in [0, count), perhaps more: one Philox block (four columns) a 64-bit
+// lane, its words in the lower halves; what the upper halves hold does not matter.
+HWY_INLINE void DrawWords(uint64_t key, uint64_t position, uint64_t first, size_t count, uint32_t* HWY_RESTRICT words) {
 #if HWY_TARGET == HWY_SCALAR
-  for (uint64_t block = 0; block < kDraws / 4; ++block) {
+  for (uint64_t block = 0; 4 * block < count; ++block) {
     const Philox draw(key, position, first / 4 + block);
     std::memcpy(words + 4 * block, draw.word, sizeof draw.word);
   }
@@ -35,7 +34,7 @@ HWY_INLINE void DrawWords(uint64_t key, uint64_t position, uint64_t first, uint3
   const auto m1 = hn::Set(d32, 0xCD9E8D57u);
   const auto lower = hn::Set(d, 0xFFFFFFFFu);
   const size_t lanes = hn::Lanes(d);
-  for (size_t block = 0; block < kDraws / 4; block += lanes) {
+  for (size_t block = 0; 4 * block < count; block += lanes) {
     const auto counter = hn::Iota(d, first / 4 + block);
     auto w0 = counter;
     auto w1 = hn::ShiftRight<32>(counter);
@@ -55,28 +54,36 @@ HWY_INLINE void DrawWords(uint64_t key, uint64_t position, uint64_t first, uint3
     }
     const auto pair01 = hn::Or(hn::And(w0, lower), hn::ShiftLeft<32>(w1));
     const auto pair23 = hn::Or(hn::And(w2, lower), hn::ShiftLeft<32>(w3));
-    HWY_ALIGN uint64_t pairs01[hn::MaxLanes(decltype(d)())];
-    HWY_ALIGN uint64_t pairs23[hn::MaxLanes(decltype(d)())];
-    hn::Store(pair01, d, pairs01);
-    hn::Store(pair23, d, pairs23);
-    for (size_t i = 0; i < lanes; ++i) {
-      std::memcpy(words + 4 * (block + i), &pairs01[i], 8);
-      std::memcpy(words + 4 * (block + i) + 2, &pairs23[i], 8);
-    }
+    hn::StoreInterleaved2(pair01, pair23, d, reinterpret_cast<uint64_t*>(words + 4 * block));
   }
 #endif
 }
 
+// The upper 24 bits of each word as a number, which either type holds exactly. Reads a whole vector of words.
+template <class D>
+HWY_INLINE hn::Vec<D> DrawnNumbers(D d, const uint32_t* words) {
+  const hn::Rebind<uint32_t, D> d32;
+  const hn::Rebind<int32_t, D> di32;
+  const auto bits = hn::BitCast(di32, hn::ShiftRight<8>(hn::LoadU(d32, words)));
+  if constexpr (sizeof(hn::TFromD<D>) == 4) {
+    return hn::ConvertTo(d, bits);
+  } else {
+    return hn::PromoteTo(d, bits);
+  }
+}
+
 template <class T>
 void DropRow(T* y, const T* x, int64_t columns, uint64_t key, uint64_t position, uint32_t threshold, T factor) {
+  const hn::ScalableTag<T> d;
   alignas(64) uint32_t words[kDraws];
   for (int64_t first = 0; first < columns; first += kDraws) {
-    DrawWords(key, position, static_cast<uint64_t>(first), words);
     const int64_t count = std::min(kDraws, columns - first);
-    for (int64_t i = 0; i < count; ++i) {
-      const T scaled = x[first + i] * factor;
-      y[first + i] = (words[i] >> 8) >= threshold ? scaled : T(0);
-    }
+    DrawWords(key, position, static_cast<uint64_t>(first), static_cast<size_t>(count), words);
+    ForEachVector(d, count, [&](int64_t i, auto access) HWY_ATTR {
+      const auto scaled = hn::Mul(access.Load(d, x + first + i), hn::Set(d, factor));
+      const auto keep = hn::Ge(DrawnNumbers(d, words + i), hn::Set(d, static_cast<T>(threshold)));
+      access.Store(d, hn::IfThenElseZero(keep, scaled), y + first + i);
+    });
   }
 }
 

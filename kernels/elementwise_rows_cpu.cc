@@ -75,6 +75,35 @@ void sum_rows(double* sum, View<const double, 2> x, int64_t begin, int64_t end) 
   HWY_DYNAMIC_DISPATCH(SumRowsDouble)(sum, x, begin, end);
 }
 
+constexpr int64_t kTile = 16;
+
+// body(r, c) over a tile, stepping fastest where the stride is smaller.
+template <class T, class Body>
+void for_each_of_tile(View<T, 2> view, int64_t rows, int64_t columns, const Body& body) {
+  if (view.stride[0] < view.stride[1]) {
+    for (int64_t c = 0; c < columns; ++c) {
+      for (int64_t r = 0; r < rows; ++r) {
+        body(r, c);
+      }
+    }
+    return;
+  }
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < columns; ++c) {
+      body(r, c);
+    }
+  }
+}
+
+// Through a buffer, so that each side is walked along its own lines: a stride that is a power of two would otherwise
+// put all lines of a tile into one set of the cache.
+template <class T>
+void copy_tile(View<T, 2> y, View<const T, 2> x, int64_t row, int64_t rows, int64_t column, int64_t columns) {
+  T tile[kTile][kTile];
+  for_each_of_tile(x, rows, columns, [&](int64_t r, int64_t c) { tile[r][c] = x(row + r, column + c); });
+  for_each_of_tile(y, rows, columns, [&](int64_t r, int64_t c) { y(row + r, column + c) = tile[r][c]; });
+}
+
 }  // namespace
 
 template <class T>
@@ -118,8 +147,7 @@ void copy(View<T, 2> y, View<const T, 2> x) {
     return;
   }
   const bool whole_rows = y.stride[1] == 1 && x.stride[1] == 1;
-  const int64_t band = 16;  // rows of a block of 16 columns: both sides of a transposition stay in the cache
-  const int64_t grain = std::max<int64_t>(1, (int64_t{1} << 15) / columns / band) * band;
+  const int64_t grain = std::max<int64_t>(1, (int64_t{1} << 15) / columns / kTile) * kTile;
   parallel_for(x.size[0], grain, [&](int64_t begin, int64_t end) {
     if (whole_rows) {
       for (int64_t r = begin; r < end; ++r) {
@@ -127,13 +155,9 @@ void copy(View<T, 2> y, View<const T, 2> x) {
       }
       return;
     }
-    for (int64_t r0 = begin; r0 < end; r0 += band) {
-      for (int64_t c0 = 0; c0 < columns; c0 += 16) {
-        for (int64_t r = r0; r < std::min(end, r0 + band); ++r) {
-          for (int64_t c = c0; c < std::min(columns, c0 + 16); ++c) {
-            y(r, c) = x(r, c);
-          }
-        }
+    for (int64_t c = 0; c < columns; c += kTile) {  // down the columns: the transposed side is read in long runs
+      for (int64_t r = begin; r < end; r += kTile) {
+        copy_tile(y, x, r, std::min(kTile, end - r), c, std::min(kTile, columns - c));
       }
     }
   });

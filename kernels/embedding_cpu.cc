@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "core/base/check.h"
@@ -64,16 +65,16 @@ void add_by_pieces(View<T, 2> dtable, View<const T, 2> dy, View<const int64_t, 1
 template <class T>
 void add_by_entry(View<T, 2> dtable, View<const T, 2> dy, View<const int64_t, 1> ids) {
   const int64_t rows = dy.size[0], columns = dy.size[1];
-  std::vector<int64_t> order;
+  std::vector<std::pair<int64_t, int64_t>> order;  // (id, row)
   for (int64_t r = 0; r < rows; ++r) {
     if (ids(r) >= 0) {
-      order.push_back(r);
+      order.emplace_back(ids(r), r);
     }
   }
-  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return ids(a) < ids(b); });
+  std::sort(order.begin(), order.end());
   std::vector<int64_t> starts;  // in `order`, of each id present
   for (size_t i = 0; i < order.size(); ++i) {
-    if (i == 0 || ids(order[i]) != ids(order[i - 1])) {
+    if (i == 0 || order[i].first != order[i - 1].first) {
       starts.push_back(static_cast<int64_t>(i));
     }
   }
@@ -81,8 +82,8 @@ void add_by_entry(View<T, 2> dtable, View<const T, 2> dy, View<const int64_t, 1>
   starts.push_back(static_cast<int64_t>(order.size()));
   parallel_for(present, std::max<int64_t>(1, rows_at_a_time(columns) / 4), [&](int64_t begin, int64_t end) {
     for (int64_t i = starts[static_cast<size_t>(begin)]; i < starts[static_cast<size_t>(end)]; ++i) {
-      const int64_t r = order[static_cast<size_t>(i)];
-      add_row(dtable.data + ids(r) * dtable.stride[0], dy.data + r * dy.stride[0], columns);
+      const auto& [id, r] = order[static_cast<size_t>(i)];
+      add_row(dtable.data + id * dtable.stride[0], dy.data + r * dy.stride[0], columns);
     }
   });
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/autograd/ops.h"
 #include "core/autograd/ops_support.h"
+#include "core/base/profile.h"
 #include "kernels/embedding.h"
 #include "kernels/gemm.h"
 
@@ -19,6 +20,8 @@ void product(View<T, 2> c, View<const T, 2> a, View<const T, 2> b, bool transpos
   args.transpose_b = transpose_b;
   args.beta = beta;
   kernels::cpu::gemm<T>(args);
+  const int64_t depth = transpose_a ? a.size[0] : a.size[1];
+  profile::add_flops(2.0 * static_cast<double>(c.size[0]) * static_cast<double>(c.size[1]) * static_cast<double>(depth));
 }
 
 /// Gradients of y = x W^T + bias from the pieces of dy that arrived; `begin[i]` is the first column of piece i.

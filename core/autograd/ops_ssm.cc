@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/autograd/ops.h"
 #include "core/autograd/ops_support.h"
+#include "core/base/profile.h"
 #include "kernels/causal_conv1d.h"
 #include "kernels/diagonal_scan.h"
 #include "kernels/selective_scan.h"
@@ -119,6 +120,7 @@ std::vector<Tensor> selective_scan_backward(const ScanTensors& saved, const std:
     args.dfinal = rows_ready(grads[1]).template view<T, 3>();
     args.forward = saved.args<T>();
     kernels::cpu::selective_scan_backward<T>(args);
+    profile::add_flops(static_cast<double>(saved.u.elements()) * 20.0 * static_cast<double>(saved.A.size(1)));
   });
   return {du, ddelta, dA, dB, dC, dD, dz, dbias, dinitial};
 }
@@ -154,6 +156,8 @@ WithState selective_scan(const SelectiveScanInputs& in, const Tensor& position, 
     args.y = y.view<T, 3>();
     args.final = final.view<T, 3>();
     kernels::cpu::selective_scan_forward<T>(args);
+    // A state's step: decay exponent, input, state, output; the exponential counts as one.
+    profile::add_flops(static_cast<double>(saved.u.elements()) * 7.0 * static_cast<double>(N));
   });
   auto outputs =
       record("selective_scan", {y, final}, {in.u, in.delta, in.A, in.B, in.C, in.D, in.z, in.delta_bias, in.initial},
@@ -193,6 +197,7 @@ WithState diagonal_scan(const Variable& u, const Variable& a, const Variable& c,
     args.y = y.view<T, 3>();
     args.final = final.view<T, 4>();
     kernels::cpu::diagonal_scan_forward<T>(args);
+    profile::add_flops(static_cast<double>(input.elements()) * 12.0 * static_cast<double>(P));
   });
   auto outputs = record("diagonal_scan", {y, final}, {u, a, c, D, initial},
                         [inputs, input, decay = a.value(), skip = D.value(),

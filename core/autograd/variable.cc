@@ -5,6 +5,8 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "core/base/profile.h"
+
 namespace blockstate {
 namespace {
 
@@ -52,6 +54,10 @@ std::vector<Node*> topological_order(const std::vector<Variable>& roots) {
   return order;
 }
 
+double bytes_of(const Tensor& tensor) {
+  return tensor.defined() ? static_cast<double>(tensor.elements() * dtype_size(tensor.dtype())) : 0;
+}
+
 Tensor ones_like(const Tensor& value) {
   Tensor ones = Tensor::empty(value.shape(), value.dtype(), value.device());
   dispatch_float(value.dtype(), "backward", [&](auto type) {
@@ -82,6 +88,16 @@ void Variable::clear_grad() {
 
 std::vector<Variable> record(const char* name, std::vector<Tensor> outputs, const std::vector<Variable>& inputs,
                              Backward backward) {
+  double bytes = 0;
+  if (profile::enabled()) {
+    for (const Variable& input : inputs) {
+      bytes += bytes_of(input.value());
+    }
+    for (const Tensor& output : outputs) {
+      bytes += bytes_of(output);
+    }
+    profile::mark(name, bytes);
+  }
   const bool wanted = recording && std::any_of(inputs.begin(), inputs.end(),
                                                [](const Variable& input) { return input.requires_grad(); });
   std::vector<Variable> results;
@@ -145,7 +161,18 @@ void backward(const std::vector<Variable>& roots, const std::vector<Tensor>& gra
     const std::vector<Tensor> output_grads = std::move(found->second);
     arrived.erase(found);
     require(node->backward != nullptr, "backward: the graph through ", node->name, " was already walked");
+    profile::mark("between ops", 0);
     std::vector<Tensor> input_grads = node->backward(output_grads);
+    if (profile::enabled()) {
+      double bytes = 0;
+      for (const Tensor& grad : output_grads) {
+        bytes += bytes_of(grad);
+      }
+      for (const Tensor& grad : input_grads) {
+        bytes += 2 * bytes_of(grad);  // the input is read again, its gradient written
+      }
+      profile::mark(node->name + " backward", bytes);
+    }
     node->backward = nullptr;
     require(input_grads.size() == node->inputs.size(), node->name, ": backward gave ", input_grads.size(),
             " gradients for ", node->inputs.size(), " inputs");

@@ -419,6 +419,18 @@ TEST_CASE("diagonal_scan: a = 1 sums, a = 0 forgets", "[diagonal_scan]") {
   }
 }
 
+TEST_CASE("diagonal_scan does not crawl through denormal numbers in silence", "[diagonal_scan]") {
+  DiagonalCase<float> one({1, 3, 1, 1}, 24);
+  one.u = {0, 0, 0};
+  one.a = {0.5f, 0};
+  one.initial = {2e-38f, 0};
+  one.forward();
+  CHECK(one.final[0] == 0);
+  one.initial = {2e-30f, 0};
+  one.forward();
+  CHECK(one.final[0] == 2.5e-31f);
+}
+
 TEST_CASE("diagonal_scan equals the convolution with its kernel by FFT", "[diagonal_scan]") {
   const int64_t L = 301, P = 6;
   DiagonalCase<double> one({1, L, 1, P}, 22);
