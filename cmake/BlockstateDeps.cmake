@@ -5,7 +5,6 @@
 find_package(Threads REQUIRED)
 find_package(PkgConfig REQUIRED)
 find_package(Eigen3 3.4 REQUIRED NO_MODULE)                           # libeigen3-dev
-find_package(fmt REQUIRED)                                            # libfmt-dev
 find_package(nlohmann_json REQUIRED)                                  # nlohmann-json3-dev
 find_package(ZLIB REQUIRED)                                           # zlib1g-dev
 pkg_check_modules(hwy REQUIRED IMPORTED_TARGET libhwy)                # libhwy-dev

@@ -30,7 +30,7 @@ endif()
 # blockstate_add_library(nn
 #   SOURCES linear.cc ...            of this folder
 #   PUBLIC blockstate::autograd      appears in our headers
-#   PRIVATE fmt::fmt                 does not
+#   PRIVATE Eigen3::Eigen            does not
 #   NEVER_REACHES data train)        rooms this one must not depend on, even through others (BlockstateLayers.cmake)
 function(blockstate_add_library name)
   cmake_parse_arguments(ARG "" "" "SOURCES;PUBLIC;PRIVATE;NEVER_REACHES" ${ARGN})

@@ -74,13 +74,14 @@ Variable dropout(const Variable& x, const Tensor& record, const Tensor& position
   // The gradient of dropout is dropout of the gradient: nothing but the key is saved.
   const auto apply = [record, position, key, rate](const Tensor& from) {
     Tensor to = empty_like(from);
+    const Tensor ready = rows_ready(from), records = record.reshape({-1}), positions = position.reshape({-1});
     dispatch_float(from.dtype(), "dropout", [&](auto type) {
       using T = decltype(type);
       kernels::Dropout<T> args;
       args.y = to.rows<T>();
-      args.x = rows_ready(from).template rows<T>();
-      args.record = record.reshape({-1}).template view<int64_t, 1>();
-      args.position = position.reshape({-1}).template view<int64_t, 1>();
+      args.x = ready.rows<T>();
+      args.record = records.view<int64_t, 1>();
+      args.position = positions.view<int64_t, 1>();
       args.key = key;
       args.rate = static_cast<float>(rate);
       kernels::cpu::dropout<T>(args);

@@ -9,7 +9,7 @@ Normed norm(const Variable& x, const Variable& residual, const Variable& weight,
             double epsilon) {
   require(x.size(-1) == weight.size(0), "norm: input of shape ", shape_text(x.shape()), " but weight of shape ",
           shape_text(weight.shape()));
-  const Tensor input = rows_ready(x.value());
+  const Tensor input = rows_ready(x.value()), added = rows_ready(residual.value());
   const int64_t rows = input.elements() / std::max<int64_t>(1, input.size(-1));
   Tensor y = empty_like(input);
   Tensor h = residual.defined() ? empty_like(input) : input;
@@ -23,7 +23,7 @@ Normed norm(const Variable& x, const Variable& residual, const Variable& weight,
     args.mean = mean.view<T, 1>();
     args.reciprocal = reciprocal.view<T, 1>();
     args.x = input.rows<T>();
-    args.residual = rows_ready(residual.value()).template rows<T>();
+    args.residual = added.rows<T>();
     args.weight = weight.value().view<T, 1>();
     args.bias = bias.value().view<T, 1>();
     args.epsilon = static_cast<T>(epsilon);
@@ -37,6 +37,7 @@ Normed norm(const Variable& x, const Variable& residual, const Variable& weight,
         Tensor dweight = zeros_like(w);
         Tensor dbias = has_bias ? zeros_like(w) : Tensor();
         const Tensor dy = rows_ready(or_zeros(grads[0], h.shape(), h));
+        const Tensor dh_out = rows_ready(grads[1]);
         dispatch_float(h.dtype(), "norm", [&](auto type) {
           using T = decltype(type);
           kernels::NormBackward<T> args;
@@ -44,7 +45,7 @@ Normed norm(const Variable& x, const Variable& residual, const Variable& weight,
           args.dweight = dweight.view<T, 1>();
           args.dbias = dbias.view<T, 1>();
           args.dy = dy.rows<T>();
-          args.dh_out = rows_ready(grads[1]).template rows<T>();
+          args.dh_out = dh_out.rows<T>();
           args.h = h.rows<T>();
           args.mean = mean.view<T, 1>();
           args.reciprocal = reciprocal.view<T, 1>();

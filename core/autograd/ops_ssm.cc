@@ -47,6 +47,7 @@ WithState causal_conv1d(const Variable& x, const Variable& weight, const Variabl
         Tensor db = zeros_like(b);
         Tensor dstart = start.defined() ? empty_like(start) : Tensor();
         const Tensor dy = rows_ready(or_zeros(grads[0], input.shape(), input));
+        const Tensor dfinal = rows_ready(grads[1]);
         dispatch_float(input.dtype(), "causal_conv1d", [&](auto type) {
           using T = decltype(type);
           kernels::CausalConv1dBackward<T> args;
@@ -55,7 +56,7 @@ WithState causal_conv1d(const Variable& x, const Variable& weight, const Variabl
           args.dbias = db.view<T, 1>();
           args.dinitial = dstart.view<T, 3>();
           args.dy = dy.view<T, 3>();
-          args.dfinal = rows_ready(grads[1]).template view<T, 3>();
+          args.dfinal = dfinal.view<T, 3>();
           args.x = input.view<T, 3>();
           args.weight = w.view<T, 2>();
           args.bias = b.view<T, 1>();
@@ -104,6 +105,7 @@ std::vector<Tensor> selective_scan_backward(const ScanTensors& saved, const std:
   Tensor dbias = zeros_like(saved.delta_bias);
   Tensor dinitial = saved.initial.defined() ? empty_like(saved.initial) : Tensor();
   const Tensor dy = rows_ready(or_zeros(grads[0], saved.u.shape(), saved.u));
+  const Tensor dfinal = rows_ready(grads[1]);
   dispatch_float(saved.u.dtype(), "selective_scan", [&](auto type) {
     using T = decltype(type);
     kernels::SelectiveScanBackward<T> args;
@@ -117,7 +119,7 @@ std::vector<Tensor> selective_scan_backward(const ScanTensors& saved, const std:
     args.ddelta_bias = dbias.view<T, 1>();
     args.dinitial = dinitial.view<T, 3>();
     args.dy = dy.view<T, 3>();
-    args.dfinal = rows_ready(grads[1]).template view<T, 3>();
+    args.dfinal = dfinal.view<T, 3>();
     args.forward = saved.args<T>();
     kernels::cpu::selective_scan_backward<T>(args);
     profile::add_flops(static_cast<double>(saved.u.elements()) * 20.0 * static_cast<double>(saved.A.size(1)));
@@ -208,6 +210,7 @@ WithState diagonal_scan(const Variable& u, const Variable& a, const Variable& c,
                           Tensor dD = zeros_like(skip);
                           Tensor dinitial = start.defined() ? empty_like(start) : Tensor();
                           const Tensor dy = rows_ready(or_zeros(grads[0], input.shape(), input));
+                          const Tensor dfinal = rows_ready(grads[1]);
                           dispatch_float(input.dtype(), "diagonal_scan", [&](auto type) {
                             using T = decltype(type);
                             kernels::DiagonalScanBackward<T> args;
@@ -217,7 +220,7 @@ WithState diagonal_scan(const Variable& u, const Variable& a, const Variable& c,
                             args.dD = dD.view<T, 1>();
                             args.dinitial = dinitial.view<T, 4>();
                             args.dy = dy.view<T, 3>();
-                            args.dfinal = rows_ready(grads[1]).template view<T, 4>();
+                            args.dfinal = dfinal.view<T, 4>();
                             args.forward = inputs(type);
                             kernels::cpu::diagonal_scan_backward<T>(args);
                           });

@@ -25,7 +25,8 @@ inline Tensor or_zeros(const Tensor& grad, const Shape& shape, const Tensor& lik
 }
 
 /// Itself where kernels can take it: a last stride of 1, and leading dimensions that join into rows. A slice along the
-/// last dimension is; one along the steps of several rows is not and gets copied.
+/// last dimension is; one along the steps of several rows is not and gets copied. The result must outlive the views
+/// made of it: it may be the only owner of that copy.
 inline Tensor rows_ready(const Tensor& tensor) {
   if (!tensor.defined() || tensor.rank() == 0) {
     return tensor;

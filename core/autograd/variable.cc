@@ -2,6 +2,7 @@
 #include "core/autograd/variable.h"
 
 #include <algorithm>
+#include <iterator>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -68,6 +69,19 @@ Tensor ones_like(const Tensor& value) {
 }
 
 }  // namespace
+
+Node::~Node() {
+  std::vector<std::shared_ptr<Edge>> going = std::move(inputs);
+  while (!going.empty()) {
+    const std::shared_ptr<Edge> edge = std::move(going.back());
+    going.pop_back();
+    if (edge && edge.use_count() == 1 && edge->creator && edge->creator.use_count() == 1) {
+      // Its inputs are taken from it before `edge` frees it.
+      std::move(edge->creator->inputs.begin(), edge->creator->inputs.end(), std::back_inserter(going));
+      edge->creator->inputs.clear();
+    }
+  }
+}
 
 Variable::Variable(Tensor value, bool requires_grad) : value_(std::move(value)) {
   if (requires_grad) {

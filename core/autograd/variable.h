@@ -53,6 +53,12 @@ class Variable {
 using Backward = std::function<std::vector<Tensor>(const std::vector<Tensor>& output_grads)>;
 
 struct Node {
+  Node() = default;
+  /// Frees what only this node kept alive one node after the other: a chain may be longer than the stack is deep.
+  ~Node();
+  Node(const Node&) = delete;
+  Node& operator=(const Node&) = delete;
+
   std::string name;
   std::vector<std::shared_ptr<Edge>> inputs;  ///< null where no gradient is wanted
   std::vector<Shape> output_shapes;

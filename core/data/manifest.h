@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// TSV manifests: what to read, with which label (DESIGN: data forms).
+// TSV manifests: what to read, with which label (docs/user_guide.md).
 #pragma once
 
 #include <cstdint>

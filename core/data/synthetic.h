@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The two synthetic tasks that tell selective from time-invariant models. Gu & Dao 2023 (arXiv 2312.00752), 4.1;
-// papers.md 4.3. Labels stand at single positions, so the task kind is per_position.
+// Labels stand at single positions, so the task kind is per_position.
 #pragma once
 
 #include "core/data/dataset.h"

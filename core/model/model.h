@@ -20,7 +20,7 @@ struct ModelInput {
   nn::Sequence sequence;
 };
 
-/// embedding -> (norm -> sublayer -> add) x n -> norm -> head, on a chunk and a carry (DESIGN, the way of the data).
+/// embedding -> (norm -> sublayer -> add) x n -> norm -> head, on a chunk and a carry (README, the way of the data).
 ///
 /// Parameters: embedding.weight (V [+1], D), or frames.{weight (D, C), bias}; layers.I.norm.*, layers.I.mixer.*;
 /// norm.*; head.weight (outputs, D) unless tied, head.bias and pooling.* for classification.
@@ -70,7 +70,7 @@ class Model : public nn::Module {
 };
 
 /// Builds one sublayer by its name in `blocks`. `residuals` is the number of sublayers that add to the stream: output
-/// projections start 1/sqrt(residuals) smaller (papers.md 0.4).
+/// projections start 1/sqrt(residuals) smaller, as GPT-2 and Mamba do.
 std::unique_ptr<nn::Sublayer> make_sublayer(const ModelConfig& config, const std::string& name, int64_t residuals,
                                             const nn::Initialiser& init);
 

@@ -9,13 +9,13 @@ namespace {
 
 /// The SSM inside a block-state layer: `settings.ssm` names a system or a section.
 std::unique_ptr<nn::Ssm> make_ssm(const ModelConfig& config, const std::string& owner, const std::string& name,
-                                  const nn::Initialiser& init) {
+                                  nn::SsmUse use, const nn::Initialiser& init) {
   const SublayerConfig section = config.sublayer(name);
   if (const auto* mamba = std::get_if<nn::MambaConfig>(&section.settings)) {
-    return std::make_unique<nn::Mamba>(*mamba, config.d_model, 1, init);
+    return std::make_unique<nn::Mamba>(*mamba, config.d_model, 1, init, use);
   }
   if (const auto* s4d = std::get_if<nn::S4dConfig>(&section.settings)) {
-    return std::make_unique<nn::S4d>(*s4d, config.d_model, 1, init);
+    return std::make_unique<nn::S4d>(*s4d, config.d_model, 1, init, use);
   }
   fail("model.", owner, ".ssm = \"", name, "\" is a ", section.type, "; a state-space sublayer is wanted: s4d or mamba");
 }
@@ -37,8 +37,10 @@ std::unique_ptr<nn::Sublayer> make_sublayer(const ModelConfig& config, const std
     return std::make_unique<nn::Attention>(*attention, D, gain, init);
   }
   if (const auto* block_state = std::get_if<nn::BlockStateConfig>(&section.settings)) {
+    const nn::SsmUse use = block_state->variant == nn::BlockStateVariant::kMultiFilter ? nn::SsmUse::kStates
+                                                                                       : nn::SsmUse::kOutputs;
     const nn::SsmFactory factory = [&](const nn::Initialiser& below) {
-      return make_ssm(config, name, block_state->ssm, below);
+      return make_ssm(config, name, block_state->ssm, use, below);
     };
     return std::make_unique<nn::BlockState>(*block_state, factory, D, gain, init);
   }

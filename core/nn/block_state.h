@@ -30,7 +30,7 @@ using SsmFactory = std::function<std::unique_ptr<Ssm>(const Initialiser& init)>;
 
 /// Block-State Transformer layer without its MLP (which is a sublayer of its own): an SSM runs over the whole sequence;
 /// window self-attention and cross-attention to context states read from the SSM share one output projection.
-/// Pilault et al. 2023 (arXiv 2306.09539); papers.md 9. Variants:
+/// Pilault et al. 2023 (arXiv 2306.09539). Variants:
 ///   SH  one SSM; a step sees its outputs at the steps of its own window up to itself
 ///   MH  one SSM a head, each head sees its own
 ///   MF  `states` learned readouts of the SSM's state at the end of each window; a step sees those of the previous

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// HiPPO matrices in diagonal form, in double. Gu et al. 2022 (arXiv 2206.11893, 2206.12037); papers.md 1.1.
+// HiPPO matrices in diagonal form, in double. Gu et al. 2022 (arXiv 2206.11893, 2206.12037).
 #pragma once
 
 #include <complex>

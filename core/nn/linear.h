@@ -8,7 +8,7 @@
 namespace blockstate::nn {
 
 /// y = x W^T + b; weight (O, I), bias (O) optional. Initialised uniform in +-1/sqrt(I), weight times `gain`
-/// (Kaiming uniform with a = sqrt(5); papers.md 0.4).
+/// (Kaiming uniform with a = sqrt(5), as PyTorch does).
 class Linear : public Module {
  public:
   Linear(int64_t in, int64_t out, bool bias, const Initialiser& init, double gain = 1);

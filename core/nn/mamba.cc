@@ -18,16 +18,18 @@ void MambaConfig::visit(config::Visitor& v) {
   v.check("dt_min", dt_min <= dt_max, "must be at most dt_max");
 }
 
-Mamba::Mamba(const MambaConfig& config, int64_t d_model, double output_gain, const Initialiser& init)
+Mamba::Mamba(const MambaConfig& config, int64_t d_model, double output_gain, const Initialiser& init, SsmUse use)
     : config_(config),
       inner_(config.expand * d_model),
       rank_(config.dt_rank > 0 ? config.dt_rank : (d_model + 15) / 16) {
   const int64_t E = inner_, N = config.state, K = config.conv;
-  in_proj_ = add_child("in_proj", std::make_unique<Linear>(d_model, 2 * E, false, init.child("in_proj")));
+  const bool outputs = use == SsmUse::kOutputs;
+  in_proj_ =
+      add_child("in_proj", std::make_unique<Linear>(d_model, outputs ? 2 * E : E, false, init.child("in_proj")));
   const double conv_bound = 1 / std::sqrt(static_cast<double>(K));
   conv_weight_ = add_parameter("conv1d.weight", init.uniform("conv1d.weight", {E, K}, -conv_bound, conv_bound));
   conv_bias_ = add_parameter("conv1d.bias", init.uniform("conv1d.bias", {E}, -conv_bound, conv_bound), no_decay());
-  x_proj_ = add_child("x_proj", std::make_unique<Linear>(E, rank_ + 2 * N, false, init.child("x_proj")));
+  x_proj_ = add_child("x_proj", std::make_unique<Linear>(E, rank_ + (outputs ? 2 : 1) * N, false, init.child("x_proj")));
   const double dt_bound = 1 / std::sqrt(static_cast<double>(rank_));
   dt_weight_ = add_parameter("dt_proj.weight", init.uniform("dt_proj.weight", {E, rank_}, -dt_bound, dt_bound));
   // softplus(bias) is log-uniform in [dt_min, dt_max]: bias = dt + log(1 - exp(-dt)).
@@ -45,23 +47,34 @@ Mamba::Mamba(const MambaConfig& config, int64_t d_model, double output_gain, con
     a_log[i] = std::log(static_cast<double>(i % N + 1));  // S4D-Real: A = -(n + 1)
   }
   A_log_ = add_parameter("A_log", init.values({E, N}, a_log), no_decay());
+  if (!outputs) {
+    return;
+  }
   D_ = add_parameter("D", init.constant({E}, 1), no_decay());
   out_proj_ = add_child("out_proj", std::make_unique<Linear>(E, d_model, false, init.child("out_proj"), output_gain));
 }
 
 Mamba::Projected Mamba::project(const Variable& x, const Sequence& sequence, const Carry& carry) const {
-  const auto halves = in_proj_->split(x, {inner_, inner_});
+  const bool outputs = out_proj_ != nullptr;
+  const auto halves =
+      in_proj_->split(x, outputs ? std::vector<int64_t>{inner_, inner_} : std::vector<int64_t>{inner_});
   const ops::WithState conv = ops::causal_conv1d(halves[0], conv_weight_, conv_bias_, carry.get("conv"),
                                                  sequence.kernel_position(), true, carry.wanted());
   if (carry.wanted()) {
     carry.set("conv", conv.state);
   }
-  const auto selected = x_proj_->split(conv.y, {rank_, config_.state, config_.state});
-  // The bias of dt is added inside the scan, before the softplus.
-  return {conv.y, ops::linear(selected[0], dt_weight_), selected[1], selected[2], halves[1]};
+  std::vector<int64_t> sizes = {rank_, config_.state};
+  if (outputs) {
+    sizes.push_back(config_.state);
+  }
+  const auto selected = x_proj_->split(conv.y, sizes);
+  // The bias of dt is added inside the scan, before the softplus. Without outputs any C will do.
+  return {conv.y, ops::linear(selected[0], dt_weight_), selected[1], outputs ? selected[2] : selected[1].detach(),
+          outputs ? halves[1] : Variable()};
 }
 
 Variable Mamba::forward(const Variable& x, const Sequence& sequence, const Carry& carry) {
+  require(out_proj_ != nullptr, "mamba: made for its states only, it has no outputs");
   const Projected in = project(x, sequence, carry);
   const Variable A = ops::activation(A_log_, kernels::Activation::kNegativeExp);
   const ops::WithState scan =

@@ -20,10 +20,12 @@ struct MambaConfig {
 
 /// Mamba's mixer (S6). Gu & Dao 2023 (arXiv 2312.00752), section 3.4; parameters named and shaped as in the released
 /// checkpoints: in_proj (2 E, D) x then z, conv1d (E, K), x_proj (R + 2 N, E) dt, B, C, dt_proj (E, R), A_log (E, N),
-/// D (E), out_proj (D, E), with E = expand * D. Carry: "conv" (B, K-1, E), "ssm" (B, E, N).
+/// D (E), out_proj (D, E), with E = expand * D. For SsmUse::kStates in_proj is (E, D), x_proj (R + N, E), and there is
+/// neither D nor out_proj. Carry: "conv" (B, K-1, E), "ssm" (B, E, N).
 class Mamba : public Ssm {
  public:
-  Mamba(const MambaConfig& config, int64_t d_model, double output_gain, const Initialiser& init);
+  Mamba(const MambaConfig& config, int64_t d_model, double output_gain, const Initialiser& init,
+        SsmUse use = SsmUse::kOutputs);
 
   Variable forward(const Variable& x, const Sequence& sequence, const Carry& carry) override;
   std::vector<Variable> states_after(const Variable& x, const Sequence& sequence, const std::vector<int64_t>& runs,
@@ -44,7 +46,7 @@ class Mamba : public Ssm {
   int64_t rank_;
   Linear* in_proj_;
   Linear* x_proj_;
-  Linear* out_proj_;
+  Linear* out_proj_ = nullptr;  ///< null: states only
   Variable conv_weight_, conv_bias_, dt_weight_, dt_bias_, A_log_, D_;
 };
 

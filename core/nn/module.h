@@ -11,7 +11,7 @@
 
 namespace blockstate::nn {
 
-/// How the optimiser treats a parameter (papers.md 0.2).
+/// How the optimiser treats a parameter.
 struct ParameterOptions {
   bool decay = true;             ///< false for biases, norm scales, A, D, dt
   std::optional<double> max_lr;  ///< learning rate is min(this, the base rate): S4's A, B and dt

@@ -18,7 +18,7 @@ void S4dConfig::visit(config::Visitor& v) {
   v.field("max_lr", max_lr, "largest learning rate of the poles, B and the step size", config::above(0));
 }
 
-S4d::S4d(const S4dConfig& config, int64_t d_model, double output_gain, const Initialiser& init)
+S4d::S4d(const S4dConfig& config, int64_t d_model, double output_gain, const Initialiser& init, SsmUse use)
     : config_(config), width_(d_model) {
   const int64_t D = d_model, P = config.state / 2;
   const ParameterOptions slow{.decay = false, .max_lr = config.max_lr};
@@ -35,6 +35,12 @@ S4d::S4d(const S4dConfig& config, int64_t d_model, double output_gain, const Ini
   log_dt_ = add_parameter("log_dt", init.uniform("log_dt", {D}, std::log(config.dt_min), std::log(config.dt_max)), slow);
   log_real_ = add_parameter("log_real", init.values({D, P}, log_real), slow);
   imaginary_ = add_parameter("imaginary", init.values({D, P}, imaginary), slow);
+  if (use == SsmUse::kStates) {
+    // The state needs the poles alone; how it is read is up to who reads it.
+    B_ = Variable(init.values({D, P, 2}, input));
+    C_ = Variable(init.constant({D, P, 2}, 0));
+    return;
+  }
   B_ = add_parameter("B", init.values({D, P, 2}, input), slow);
   C_ = add_parameter("C", init.normal("C", {D, P, 2}, std::sqrt(0.5)));
   D_ = add_parameter("D", init.normal("D", {D}, 1), no_decay());
@@ -42,6 +48,7 @@ S4d::S4d(const S4dConfig& config, int64_t d_model, double output_gain, const Ini
 }
 
 Variable S4d::forward(const Variable& x, const Sequence& sequence, const Carry& carry) {
+  require(output_ != nullptr, "s4d: made for its states only, it has no outputs");
   const ops::Discretized system = ops::s4d_discretize(log_dt_, log_real_, imaginary_, B_, C_);
   const ops::WithState scan = ops::diagonal_scan(x, system.a, system.c, D_, carry.get("ssm"),
                                                  sequence.kernel_position(), carry.wanted());

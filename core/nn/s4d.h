@@ -19,10 +19,11 @@ struct S4dConfig {
 
 /// S4D: a diagonal state-space system a channel, run as a recurrence, then GELU and a gated output projection.
 /// Gu et al. 2022 (arXiv 2206.11893). Parameters: log_dt (D), log_real, imaginary (D, P), B, C (D, P, 2), D (D),
-/// output (2 D, D), P = state/2. Carry: "ssm" (B, D, P, 2).
+/// output (2 D, D), P = state/2; for SsmUse::kStates only the poles and the step size. Carry: "ssm" (B, D, P, 2).
 class S4d : public Ssm {
  public:
-  S4d(const S4dConfig& config, int64_t d_model, double output_gain, const Initialiser& init);
+  S4d(const S4dConfig& config, int64_t d_model, double output_gain, const Initialiser& init,
+      SsmUse use = SsmUse::kOutputs);
 
   Variable forward(const Variable& x, const Sequence& sequence, const Carry& carry) override;
   std::vector<Variable> states_after(const Variable& x, const Sequence& sequence, const std::vector<int64_t>& runs,
@@ -36,7 +37,7 @@ class S4d : public Ssm {
   S4dConfig config_;
   int64_t width_;
   Variable log_dt_, log_real_, imaginary_, B_, C_, D_;
-  Linear* output_;
+  Linear* output_ = nullptr;  ///< null: states only
 };
 
 }  // namespace blockstate::nn

@@ -35,6 +35,9 @@ class Sublayer : public Module {
   virtual int64_t carry_bytes(int64_t length) const = 0;
 };
 
+/// What is asked of an SSM. Where only its states are read (block_state MF), it has no parameters for outputs.
+enum class SsmUse : uint8_t { kOutputs, kStates };
+
 /// A state-space sublayer: its carry holds a linear state that context vectors can be read from.
 class Ssm : public Sublayer {
  public:

@@ -20,7 +20,7 @@ inline constexpr int64_t kCheckpointFormat = 1;
 /// Directories being written or removed are called this and the step.
 inline constexpr const char* kTemporaryPrefix = ".unfinished-";
 
-/// state.json: what a run needs beside its tensors to go on. Random numbers are functions of seed and step (DESIGN 2),
+/// state.json: what a run needs beside its tensors to go on. Random numbers are functions of seed and step,
 /// so no generator has to be saved.
 struct TrainState {
   int64_t format = kCheckpointFormat;

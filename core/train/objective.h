@@ -35,7 +35,7 @@ LossResult batch_loss(const model::Model& model, const data::Batch& batch, const
 
 /// Forward and backward of one step, parameter gradients added up. chunk > 0: exact gradients over chunks of that many
 /// steps: forward keeps only the carries at chunk edges, backward runs over the chunks in reverse and recomputes inside
-/// each (DESIGN 2). Returns the mean loss.
+/// each (docs/chunk_and_carry.md). Returns the mean loss.
 double accumulate_gradients(const model::Model& model, const data::Batch& batch, const model::ModelInput& input,
                             const Objective& objective, int64_t chunk);
 

@@ -1,31 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-# Installs BUILD into an empty prefix under WORK, builds SOURCE against it, runs what came out. Run with cmake -P.
+# cmake -D BUILD=... -D SOURCE=... -D WORK=... -D COMPILER=... -P run.cmake
+# Installs the build into a folder of its own, then configures, builds and runs the consumer against it.
 file(REMOVE_RECURSE ${WORK})
-function(step)
-  execute_process(COMMAND ${ARGV} RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
-  if(NOT result EQUAL 0)
-    string(JOIN " " command ${ARGV})
-    message(FATAL_ERROR "${command}\n${output}")
-  endif()
-  set(output "${output}" PARENT_SCOPE)
+function(run)
+  execute_process(COMMAND ${ARGN} COMMAND_ERROR_IS_FATAL ANY)
 endfunction()
-
-step(${CMAKE_COMMAND} --install ${BUILD} --prefix ${WORK}/prefix)
-step(${CMAKE_COMMAND} -S ${SOURCE} -B ${WORK}/build -G ${GENERATOR} -DCMAKE_PREFIX_PATH=${WORK}/prefix
-     -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_COMPILER=${COMPILER} -DCMAKE_CXX_FLAGS=${FLAGS})
-step(${CMAKE_COMMAND} --build ${WORK}/build)
-step(${WORK}/build/consumer)
-message(STATUS "${output}")
-file(GLOB_RECURSE exported ${WORK}/prefix/*.cmake)
-foreach(file IN LISTS exported)
-  file(READ ${file} text)
-  foreach(folder ${BUILD} ${ROOT})
-    string(FIND "${text}" ${folder}/ at)
-    if(NOT at EQUAL -1)
-      message(FATAL_ERROR "${file} names ${folder}, where blockstate was built")
-    endif()
-  endforeach()
-endforeach()
-if(EXISTS ${WORK}/prefix/bin/blockstate)
-  step(${WORK}/prefix/bin/blockstate --version)
-endif()
+run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${WORK}/installed)
+run(${CMAKE_COMMAND} -S ${SOURCE} -B ${WORK}/build -G Ninja -DCMAKE_PREFIX_PATH=${WORK}/installed
+    -DCMAKE_CXX_COMPILER=${COMPILER} -DCMAKE_BUILD_TYPE=Release)
+run(${CMAKE_COMMAND} --build ${WORK}/build)
+run(${WORK}/build/consumer)

@@ -167,7 +167,8 @@ TEST_CASE("killed at any moment, a run's checkpoints are whole", "[cpu]") {
   const int64_t elements = 20000;
   const CheckpointStore store(run.path());
   int64_t begun = 0;
-  for (int round = 0; round < 25; ++round) {
+  // 25 moments, then longer ones where a slow disk has not let a single checkpoint through yet.
+  for (int round = 0; round < 25 || (begun == 0 && round < 100); ++round) {
     const pid_t child = fork();
     REQUIRE(child >= 0);
     if (child == 0) {
@@ -180,7 +181,8 @@ TEST_CASE("killed at any moment, a run's checkpoints are whole", "[cpu]") {
         _exit(1);
       }
     }
-    std::this_thread::sleep_for(std::chrono::microseconds(3000 + 1700 * round));
+    const int64_t longer = round < 25 ? 0 : 50000 * (round - 24);
+    std::this_thread::sleep_for(std::chrono::microseconds(3000 + 1700 * round + longer));
     kill(child, SIGKILL);
     int status = 0;
     waitpid(child, &status, 0);

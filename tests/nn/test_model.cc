@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: Apache-2.0
+// The whole model: exact gradients over chunks, packed and padded batches, and what its configuration refuses.
+#include <catch2/catch.hpp>
+
+#include "core/model/block_pattern.h"
+#include "core/model/model.h"
+#include "core/train/evaluate.h"
+#include "core/train/objective.h"
+#include "tests/nn/law.h"
+
+namespace blockstate {
+namespace {
+
+using Catch::Matchers::Contains;
+using model::HeadKind;
+using model::ModelConfig;
+using model::ModelShape;
+using nn::PoolingKind;
+
+constexpr int64_t kVocabulary = 6, kClasses = 3;
+// float64 rounds at 1e-16; five sublayers and 29 steps stay far below this.
+constexpr double kLaw = 1e-10;
+
+ModelConfig small_config(const std::vector<std::string>& blocks) {
+  ModelConfig config;
+  config.d_model = 8;
+  config.blocks = blocks;
+  config.sublayers["mamba"] = {"mamba", nn::MambaConfig{.state = 4}};
+  config.sublayers["s4d"] = {"s4d", nn::S4dConfig{.state = 4}};
+  config.sublayers["attention"] = {"attention", nn::AttentionConfig{.heads = 2, .window = 6}};
+  config.sublayers["full"] = {"attention",
+                              nn::AttentionConfig{.heads = 2, .sees_self = false, .position = nn::PositionKind::kT5}};
+  const auto hybrid = [](nn::BlockStateVariant variant, const std::string& ssm) {
+    return nn::BlockStateConfig{.variant = variant, .ssm = ssm, .window = 4, .states = 3, .heads = 2};
+  };
+  config.sublayers["block_state"] = {"block_state", hybrid(nn::BlockStateVariant::kMultiFilter, "s4d")};
+  config.sublayers["single"] = {"block_state", hybrid(nn::BlockStateVariant::kSingleHead, "mamba")};
+  config.sublayers["multi"] = {"block_state", hybrid(nn::BlockStateVariant::kMultiHead, "s4d")};
+  return config;
+}
+
+const std::vector<std::string> kMixed = {"mamba block_state", "attention gated_mlp", "single"};
+
+/// Three records of different lengths, as a task wants them.
+std::vector<data::Example> ragged_examples() {
+  std::vector<data::Example> examples;
+  for (const int64_t length : {29, 11, 18}) {
+    data::Example example;
+    example.name = join("record of ", length);
+    example.tokens = test::random_ids(static_cast<uint64_t>(length), length, 0, kVocabulary);
+    example.label = length % kClasses;
+    example.position_labels = test::random_ids(static_cast<uint64_t>(length) + 50, length, -1, kClasses);
+    examples.push_back(example);
+  }
+  return examples;
+}
+
+data::Batch batch_of(const std::vector<data::Example>& examples, HeadKind head) {
+  data::BatchOptions options;
+  options.targets = head == HeadKind::kLanguageModel ? data::TargetKind::kNextToken
+                    : head == HeadKind::kClassify    ? data::TargetKind::kLabel
+                                                     : data::TargetKind::kPerPosition;
+  options.start_token = head == HeadKind::kLanguageModel ? kVocabulary : -1;
+  return data::collate(examples, options);
+}
+
+ModelShape shape_of(HeadKind head) {
+  return {.head = head,
+          .vocabulary = kVocabulary,
+          .channels = 0,
+          .outputs = head == HeadKind::kLanguageModel ? kVocabulary : kClasses,
+          .start_token = head == HeadKind::kLanguageModel};
+}
+
+std::unique_ptr<model::Model> build(const ModelConfig& config, HeadKind head, DType dtype = DType::kFloat64) {
+  return std::make_unique<model::Model>(config, shape_of(head), nn::Initialiser(3, dtype));
+}
+
+/// Loss and all parameter gradients of one batch.
+test::Outcome gradients(const model::Model& model, const data::Batch& batch, int64_t chunk, uint64_t key = 9) {
+  for (const nn::Parameter& parameter : model.parameters()) {
+    Variable(parameter.variable).clear_grad();
+  }
+  const model::ModelInput input = train::model_input(batch, DType::kFloat64, true, key);
+  test::Outcome outcome;
+  outcome.tensors["loss"] = {train::accumulate_gradients(model, batch, input, {.label_smoothing = 0.05}, chunk)};
+  for (const nn::Parameter& parameter : model.parameters()) {
+    const Tensor& grad = parameter.variable.grad();
+    outcome.tensors["d " + parameter.name] =
+        grad.defined() ? test::values_of(grad)
+                       : std::vector<double>(static_cast<size_t>(parameter.variable.value().elements()), 0.0);
+  }
+  return outcome;
+}
+
+bool names_mf(const ModelConfig& config) { return config.blocks == kMixed; }
+
+void check_chunks(const ModelConfig& config, HeadKind head) {
+  const auto model = build(config, head);
+  const data::Batch batch = batch_of(ragged_examples(), head);
+  const test::Outcome whole = gradients(*model, batch, 0);
+  for (const auto& [name, values] : whole.tensors) {
+    INFO(name);
+    // An MF layer reads its SSM's state alone: what stands behind that state takes no part.
+    const bool idle = name.find("layers.1.mixer.ssm.") != std::string::npos &&
+                      (name.ends_with(".B") || name.ends_with(".C") || name.ends_with(".D") ||
+                       name.find(".output.") != std::string::npos);
+    const bool some = std::any_of(values.begin(), values.end(), [](double v) { return v != 0; });
+    CHECK(some != (idle && names_mf(config)));
+  }
+  for (const int64_t chunk : {1, 4, 5, 8, 16, 28, 29, 64}) {
+    std::string worst;
+    const double off = test::distance(gradients(*model, batch, chunk), whole, &worst);
+    INFO("chunks of " << chunk << ": worst in " << worst);
+    CHECK(off <= kLaw);
+  }
+  if (config.dropout > 0) {  // another draw must be seen
+    CHECK(test::distance(gradients(*model, batch, 5, 10), whole) >= 10 * kLaw);
+  }
+}
+
+Tensor logits_of(const model::Model& model, const std::vector<data::Example>& examples, HeadKind head, DType dtype,
+                 int64_t chunk = 0) {
+  return train::batch_logits(model, train::model_input(batch_of(examples, head), dtype, false, 0), chunk);
+}
+
+}  // namespace
+
+TEST_CASE("a model's gradients over chunks are exact, with dropout", "[model]") {
+  for (const HeadKind head : {HeadKind::kLanguageModel, HeadKind::kPerPosition}) {
+    ModelConfig config = small_config(kMixed);
+    config.dropout = 0.25;
+    CAPTURE(static_cast<int>(head));
+    check_chunks(config, head);
+  }
+  ModelConfig config = small_config({"s4d mlp multi", "full"});
+  config.dropout = 0.1;
+  config.norm = nn::NormKind::kLayer;
+  config.tie_embeddings = false;
+  check_chunks(config, HeadKind::kLanguageModel);
+}
+
+TEST_CASE("a classifier's gradients over chunks are exact for every pooling", "[model]") {
+  for (const PoolingKind pooling : {PoolingKind::kMean, PoolingKind::kLast, PoolingKind::kAttention}) {
+    ModelConfig config = small_config(kMixed);
+    config.dropout = 0.25;
+    config.pooling = pooling;
+    CAPTURE(static_cast<int>(pooling));
+    check_chunks(config, HeadKind::kClassify);
+  }
+}
+
+TEST_CASE("logits over chunks are those of one pass", "[model]") {
+  for (const HeadKind head : {HeadKind::kLanguageModel, HeadKind::kClassify}) {
+    const auto model = build(small_config(kMixed), head);
+    const std::vector<double> whole = test::values_of(logits_of(*model, ragged_examples(), head, DType::kFloat64));
+    for (const int64_t chunk : {1, 7, 16}) {
+      const Tensor found = logits_of(*model, ragged_examples(), head, DType::kFloat64, chunk);
+      // Steps of padding have logits too, which nobody reads; in records they must agree.
+      std::vector<double> a = test::values_of(found), b = whole;
+      REQUIRE(a.size() == b.size());
+      const data::Batch batch = batch_of(ragged_examples(), head);
+      double error = 0;
+      for (size_t i = 0; i < a.size(); ++i) {
+        const auto step = static_cast<int64_t>(i) / kVocabulary;
+        if (head == HeadKind::kClassify || batch.position.data<int64_t>()[step] >= 0) {
+          error = std::max(error, std::abs(a[i] - b[i]));
+        }
+      }
+      CHECK(error <= kLaw);
+    }
+  }
+}
+
+TEST_CASE("a record's logits do not depend on its batch mates", "[model]") {
+  const DType dtype = GENERATE(DType::kFloat64, DType::kFloat32);
+  const double limit = dtype == DType::kFloat64 ? 1e-12 : 1e-5;  // products round differently by the number of rows
+  const std::vector<data::Example> examples = ragged_examples();
+  for (const PoolingKind pooling : {PoolingKind::kMean, PoolingKind::kLast, PoolingKind::kAttention}) {
+    ModelConfig config = small_config(kMixed);
+    config.pooling = pooling;
+    const auto model = build(config, HeadKind::kClassify, dtype);
+    const std::vector<double> together = test::values_of(logits_of(*model, examples, HeadKind::kClassify, dtype));
+    for (size_t r = 0; r < examples.size(); ++r) {
+      const auto alone = test::values_of(logits_of(*model, {examples[r]}, HeadKind::kClassify, dtype));
+      for (size_t c = 0; c < alone.size(); ++c) {
+        CAPTURE(static_cast<int>(pooling), r, c);
+        CHECK(std::abs(alone[c] - together[r * kClasses + c]) <= limit);
+      }
+    }
+    // A step of the record itself does matter.
+    data::Example changed = examples[1];
+    changed.tokens[4] = (changed.tokens[4] + 1) % kVocabulary;
+    CHECK(test::values_of(logits_of(*model, {changed}, HeadKind::kClassify, dtype)) !=
+          test::values_of(logits_of(*model, {examples[1]}, HeadKind::kClassify, dtype)));
+  }
+}
+
+TEST_CASE("packed records equal separate ones through a whole model", "[model]") {
+  // One row: records of 6, 4 and 7 steps at multiples of the stack's stride.
+  const auto model = build(small_config(kMixed), HeadKind::kPerPosition);
+  REQUIRE(model->stride() == 4);
+  const std::vector<int64_t> begins = {0, 8, 12}, lengths = {6, 4, 7};
+  const int64_t L = 21;
+  std::vector<int64_t> tokens(L, -1), position(L, -1), record(L, -1);
+  for (size_t r = 0; r < lengths.size(); ++r) {
+    const auto ids = test::random_ids(r + 1, lengths[r], 0, kVocabulary);
+    for (int64_t t = 0; t < lengths[r]; ++t) {
+      const auto at = static_cast<size_t>(begins[r] + t);
+      tokens[at] = ids[static_cast<size_t>(t)];
+      position[at] = t;
+      record[at] = static_cast<int64_t>(r);
+    }
+  }
+  model::ModelInput packed;
+  packed.tokens = Tensor::from({1, L}, tokens);
+  packed.sequence = nn::make_sequence(Tensor::from({1, L}, position), Tensor::from({1, L}, record), 3, 0);
+  const std::vector<double> together = test::values_of(model->forward(packed).value());
+  for (size_t r = 0; r < lengths.size(); ++r) {
+    model::ModelInput alone;
+    alone.tokens = packed.tokens.slice(1, begins[r], begins[r] + lengths[r]).packed();
+    alone.sequence = nn::plain_sequence(1, lengths[r]);
+    const std::vector<double> separate = test::values_of(model->forward(alone).value());
+    double error = 0;
+    for (size_t i = 0; i < separate.size(); ++i) {
+      error = std::max(error, std::abs(separate[i] - together[static_cast<size_t>(begins[r] * kClasses) + i]));
+    }
+    CAPTURE(r);
+    CHECK(error <= kLaw);
+  }
+}
+
+TEST_CASE("a model says what it holds", "[model]") {
+  const auto model = build(small_config({"mamba full", "block_state"}), HeadKind::kLanguageModel);
+  CHECK(model->growing_sublayers() == std::vector<std::string>{"layers.1 (full)"});
+  CHECK(model->whole_sublayers().empty());
+  CHECK(model->sublayer_names() == std::vector<std::string>{"mamba", "full", "block_state"});
+  CHECK(model->stride() == 4);
+  CHECK(model->carry_bytes(100) > model->carry_bytes(50));
+  // Tied: one matrix of V rows and the start token's; the head adds nothing.
+  CHECK(model->parameters()[0].name == "embedding.weight");
+  CHECK(model->parameters()[0].variable.shape() == Shape{kVocabulary + 1, 8});
+  int64_t heads = 0;
+  for (const nn::Parameter& parameter : model->parameters()) {
+    heads += parameter.name.rfind("head.", 0) == 0;
+  }
+  CHECK(heads == 0);
+}
+
+TEST_CASE("block patterns", "[model]") {
+  using model::expand_blocks;
+  using Names = std::vector<std::string>;
+  CHECK(expand_blocks({"a"}) == Names{"a"});
+  CHECK(expand_blocks({"(a b) * 2", " c*3 d"}) == Names{"a", "b", "a", "b", "c", "c", "c", "d"});
+  CHECK(expand_blocks({"(a (b c) * 2) * 2"}) == Names{"a", "b", "c", "b", "c", "a", "b", "c", "b", "c"});
+  CHECK(expand_blocks({"", "(a)"}) == Names{"a"});
+  CHECK(expand_blocks({"a * 10000"}).size() == 10000);
+
+  const auto message = [](const std::vector<std::string>& entries) -> std::string {
+    try {
+      expand_blocks(entries);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  CHECK_THAT(message({}), Contains("names no sublayer"));
+  CHECK_THAT(message({"", " "}), Contains("names no sublayer"));
+  CHECK_THAT(message({"(a b"}), Contains("\"(a b\"") && Contains("\")\" is missing"));
+  CHECK_THAT(message({"a )"}), Contains("character 3") && Contains("unexpected \")\""));
+  CHECK_THAT(message({"a, b"}), Contains("character 2") && Contains("\",\""));
+  CHECK_THAT(message({"a *"}), Contains("count from 1"));
+  CHECK_THAT(message({"a * 0"}), Contains("count from 1"));
+  CHECK_THAT(message({"a * b"}), Contains("count from 1"));
+  CHECK_THAT(message({"a * 10001"}), Contains("count from 1"));
+  CHECK_THAT(message({"a * 99999999999999999999"}), Contains("count from 1"));
+  CHECK_THAT(message({"* 2"}), Contains("character 1") && Contains("a name was wanted"));
+  CHECK_THAT(message({"((a * 1000) * 1000) * 1000"}), Contains("more than 10000"));
+  CHECK_THAT(message({"a * 6000", "a * 6000"}), Contains("more than 10000"));
+}
+
+TEST_CASE("a model that does not fit together is refused in a sentence", "[model]") {
+  const auto message = [](const ModelConfig& config, const ModelShape& shape) -> std::string {
+    try {
+      model::Model model(config, shape, nn::Initialiser(1));
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  const ModelShape shape = shape_of(HeadKind::kLanguageModel);
+  ModelConfig config = small_config({"attention"});
+  config.d_model = 9;
+  CHECK_THAT(message(config, shape), Contains("heads = 2") && Contains("d_model = 9"));
+  config.d_model = 6;  // three numbers a head cannot be rotated in pairs
+  CHECK_THAT(message(config, shape), Contains("rotary") && Contains("even"));
+  config = small_config({"block_state"});
+  config.d_model = 9;
+  CHECK_THAT(message(config, shape), Contains("heads = 2") && Contains("9"));
+  CHECK_THAT(message(small_config({"mambo"}), shape), Contains("mambo") && Contains("did you mean mamba"));
+  CHECK_THAT(message(small_config({"zzz"}), shape), Contains("\"zzz\" is neither a system nor a [model.zzz] section"));
+  config = small_config({"block_state"});
+  std::get<nn::BlockStateConfig>(config.sublayers["block_state"].settings).ssm = "attention";
+  CHECK_THAT(message(config, shape),
+             Contains("model.block_state.ssm") && Contains("attention") && Contains("s4d or mamba"));
+  std::get<nn::BlockStateConfig>(config.sublayers["block_state"].settings).ssm = "s5";
+  CHECK_THAT(message(config, shape), Contains("\"s5\""));
+  CHECK_THAT(message(small_config({"mamba"}), {.vocabulary = 4, .outputs = 0}), Contains("no outputs"));
+  CHECK_THAT(message(small_config({"mamba"}), {.vocabulary = 0, .channels = 0, .outputs = 2}), Contains("channels"));
+}
+
+TEST_CASE("a model is not given what it does not read", "[model]") {
+  const auto model = build(small_config({"gated_mlp"}), HeadKind::kClassify);
+  model::ModelInput frames;
+  frames.frames = Tensor::zeros({1, 4, 2}, DType::kFloat64);
+  frames.sequence = nn::plain_sequence(1, 4);
+  CHECK_THROWS_WITH(model->forward(frames), Contains("reads tokens"));
+  const model::Model reads_frames(small_config({"gated_mlp"}),
+                                  {.head = HeadKind::kClassify, .vocabulary = 0, .channels = 3, .outputs = 2},
+                                  nn::Initialiser(1, DType::kFloat64));
+  CHECK_THROWS_WITH(reads_frames.forward(frames), Contains("3 numbers a step") && Contains("2"));
+}
+
+}  // namespace blockstate
