@@ -21,11 +21,14 @@ struct Variant {
 };
 
 bool good_directory_name(const std::string& name) {
-  return !name.empty() && name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") ==
-                              std::string::npos && name[0] != '.';
+  return !name.empty() &&
+         name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") ==
+             std::string::npos &&
+         name[0] != '.';
 }
 
-/// Every variant with its overrides applied, and with its width matched to the first one's parameters.
+/// Every variant with its overrides applied and, where that is asked for, with its width matched to the first one's
+/// parameters.
 std::vector<Variant> make_variants(const config::Value& table, const RunConfig& base) {
   require(!base.compare.variants.empty(), "compare.variants is empty: name at least one, such as ",
           "variants.mamba = { model.blocks = [\"(mamba gated_mlp) * 4\"] }");
@@ -38,14 +41,15 @@ std::vector<Variant> make_variants(const config::Value& table, const RunConfig& 
     variants.push_back({entry.key, run_config_from(merged)});
     variants.back().run.compare = {};
   }
-  if (base.compare.match == MatchKind::kParameters) {
-    int64_t wanted = 0;
-    for (Variant& variant : variants) {
-      const model::ModelShape shape = open_training_data(variant.run).task.shape;
-      if (wanted == 0) {
-        wanted = count_parameters(variant.run.model, shape);
-      }
-      variant.run.model = match_parameters(variant.run.model, shape, wanted);
+  // Every variant's data and model are looked at before the first one is trained.
+  int64_t wanted = 0;
+  for (Variant& variant : variants) {
+    const TrainingData data = open_training_data(variant.run);
+    check_files(data);
+    const int64_t count = count_parameters(variant.run.model, data.task.shape);
+    wanted = wanted == 0 ? count : wanted;
+    if (base.compare.match == MatchKind::kParameters) {
+      variant.run.model = match_parameters(variant.run.model, data.task.shape, wanted);
     }
   }
   return variants;
@@ -75,8 +79,7 @@ int run_compare(const RunFileArguments& arguments) {
   const RunConfig base = run_config_from(table);
   prepare_process(base);
   const std::vector<Variant> variants = make_variants(table, base);
-  const std::vector<int64_t> seeds =
-      base.compare.seeds.empty() ? std::vector<int64_t>{base.seed} : base.compare.seeds;
+  const std::vector<int64_t> seeds = base.compare.seeds.empty() ? std::vector<int64_t>{base.seed} : base.compare.seeds;
 
   Comparison comparison;
   comparison.title = title_of(arguments.config);
@@ -115,8 +118,7 @@ int run_compare(const RunFileArguments& arguments) {
   write_csv(comparison, (directory / "compare.csv").string());
   write_html(comparison, (directory / "compare.html").string());
   std::fputs(terminal_table(comparison).c_str(), stdout);
-  std::printf("\n%s and %s\n", (directory / "compare.html").c_str(),
-              (directory / "compare.csv").c_str());
+  std::printf("\n%s and %s\n", (directory / "compare.html").c_str(), (directory / "compare.csv").c_str());
   return 0;
 }
 

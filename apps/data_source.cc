@@ -128,7 +128,10 @@ Classes find_classes(const RunConfig& run) {
   require(!found.empty(), "task.kind = \"classify\" needs labels: ", run.data.train,
           " has none; give a manifest with a label column, or data.regions with labels in column 4");
   if (!run.task.classes.empty()) {
+    require(run.task.classes.size() >= 2, "task.classes names one class only; at least two were wanted");
     for (const std::string& label : run.task.classes) {
+      require(std::count(run.task.classes.begin(), run.task.classes.end(), label) == 1, "task.classes names \"", label,
+              "\" twice");
       require(std::find(found.begin(), found.end(), label) != found.end(), "class \"", label,
               "\" of task.classes has no example in ", run.data.train);
     }
@@ -146,9 +149,9 @@ TaskShape find_task(const RunConfig& run) {
   if (data.kind == DataKind::kAudio) {
     data.input.empty() || data.input == "waveform" ? shape.channels = data.patch : shape.vocabulary = kCodes;
   } else if (data.kind == DataKind::kDna) {
-    shape.vocabulary = genomics::DnaTokenizer(genomics::parse_lower_case(data.lower_case),
-                                              data.input == "kmer" ? data.kmer : 1)
-                           .vocabulary();
+    shape.vocabulary =
+        genomics::DnaTokenizer(genomics::parse_lower_case(data.lower_case), data.input == "kmer" ? data.kmer : 1)
+            .vocabulary();
   } else if (data.kind == DataKind::kTokens) {
     shape.vocabulary = data.vocabulary > 0 ? data.vocabulary : data::NpyTokens(data.train, 0).vocabulary();
   } else {
@@ -163,8 +166,8 @@ TaskShape find_task(const RunConfig& run) {
       shape.outputs = static_cast<int64_t>(task.classes.size());
       break;
     case TaskKind::kLanguageModel:
-      require(shape.vocabulary > 0, "task.kind = \"language_model\" needs tokens; for audio set data.input = \"mulaw\" ",
-              "or \"linear8\"");
+      require(shape.vocabulary > 0,
+              "task.kind = \"language_model\" needs tokens; for audio set data.input = \"mulaw\" ", "or \"linear8\"");
       shape.head = model::HeadKind::kLanguageModel;
       shape.outputs = shape.vocabulary;
       shape.start_token = true;
@@ -177,6 +180,12 @@ TaskShape find_task(const RunConfig& run) {
       break;
   }
   return task;
+}
+
+/// Labels are neither needed nor read.
+RunConfig without_labels(RunConfig run) {
+  run.task.kind = TaskKind::kLanguageModel;
+  return run;
 }
 
 void check_classes_have_examples(const data::Manifest& manifest, const Classes& classes, const std::string& split) {
@@ -213,8 +222,7 @@ std::shared_ptr<data::Dataset> open_data(const RunConfig& run, const TaskShape& 
   const bool fallback = chosen.empty();
   if (!fallback) {
     Datasets data = open_file(run, task.classes, chosen, split);
-    require(data != nullptr, chosen, " has a split column but no row of split ",
-            kSplitNames[static_cast<int>(split)]);
+    require(data != nullptr, chosen, " has a split column but no row of split ", kSplitNames[static_cast<int>(split)]);
     return data;
   }
   const bool manifest = run.data.kind != DataKind::kTokens && run.data.regions.empty() &&
@@ -228,8 +236,9 @@ std::shared_ptr<data::Dataset> open_data(const RunConfig& run, const TaskShape& 
 }
 
 TrainingData open_training_data(const RunConfig& run) {
-  require(!run.data.train.empty() || run.data.kind == DataKind::kSynthetic,
-          "data.train is not set: name a manifest, a FASTA or a .npy file in the run file, or with --set data.train=FILE");
+  require(
+      !run.data.train.empty() || run.data.kind == DataKind::kSynthetic,
+      "data.train is not set: name a manifest, a FASTA or a .npy file in the run file, or with --set data.train=FILE");
   TrainingData data;
   data.task = find_task(run);
   data.train = open_data(run, data.task, "", SplitKind::kTrain);
@@ -246,22 +255,40 @@ TrainingData open_training_data(const RunConfig& run) {
   return data;
 }
 
-std::shared_ptr<data::Dataset> open_input(const RunConfig& run, const TaskShape& task, const std::string& file) {
+std::shared_ptr<data::Dataset> open_input(const RunConfig& run, const std::string& file) {
   if (run.data.kind == DataKind::kTokens) {
     return std::make_shared<data::NpyTokens>(file, 0);
   }
   require(run.data.kind != DataKind::kSynthetic, "a model of a synthetic task has no files to read");
-  RunConfig plain = run;
-  plain.task.kind = TaskKind::kLanguageModel;  // labels are neither needed nor read
-  return from_manifest(plain, data::read_manifest(file, manifest_options(plain)), {});
+  RunConfig whole = without_labels(run);
+  whole.data.length = 0;
+  return from_manifest(whole, data::read_manifest(file, manifest_options(whole)), {});
+}
+
+std::vector<audio::AudioItem> open_recordings(const RunConfig& run, const std::string& file) {
+  return audio::audio_items(data::read_manifest(file, manifest_options(without_labels(run))), {});
+}
+
+void check_files(const TrainingData& data) {
+  for (const Datasets& set : {data.train, data.valid, data.test}) {
+    for (int64_t i = 0; set != nullptr && i < set->size(); ++i) {
+      set->length(i);
+    }
+  }
 }
 
 data::BatchOptions batch_options(const TaskShape& task, bool labels) {
   data::BatchOptions options;
   switch (task.shape.head) {
-    case model::HeadKind::kLanguageModel: options.targets = data::TargetKind::kNextToken; break;
-    case model::HeadKind::kClassify: options.targets = data::TargetKind::kLabel; break;
-    case model::HeadKind::kPerPosition: options.targets = data::TargetKind::kPerPosition; break;
+    case model::HeadKind::kLanguageModel:
+      options.targets = data::TargetKind::kNextToken;
+      break;
+    case model::HeadKind::kClassify:
+      options.targets = data::TargetKind::kLabel;
+      break;
+    case model::HeadKind::kPerPosition:
+      options.targets = data::TargetKind::kPerPosition;
+      break;
   }
   if (!labels && options.targets != data::TargetKind::kNextToken) {
     options.targets = data::TargetKind::kNone;
@@ -271,8 +298,9 @@ data::BatchOptions batch_options(const TaskShape& task, bool labels) {
 }
 
 std::string describe(const RunConfig& run, const TrainingData& data) {
-  const char* unit = run.data.kind == DataKind::kAudio ? " clips" : run.data.kind == DataKind::kDna ? " sequences"
-                                                                                                     : " examples";
+  const char* unit = run.data.kind == DataKind::kAudio ? " clips"
+                     : run.data.kind == DataKind::kDna ? " sequences"
+                                                       : " examples";
   std::string text = format_count(data.train->size()) + unit;
   if (!data.task.classes.empty()) {
     text += " of " + std::to_string(data.task.classes.size()) + " classes";

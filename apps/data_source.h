@@ -45,8 +45,15 @@ audio::AudioOptions audio_options(const RunConfig& run);
 /// Whether a file name is that of a manifest or another table (.tsv, .csv, also .gz).
 bool is_table(const std::string& file);
 
-/// Rows of a manifest or of a token array as unlabelled examples.
-std::shared_ptr<data::Dataset> open_input(const RunConfig& run, const TaskShape& task, const std::string& file);
+/// Sequences of a manifest or rows of a token array, whole and unlabelled, whatever data.length was in training.
+std::shared_ptr<data::Dataset> open_input(const RunConfig& run, const std::string& file);
+/// Recordings of a manifest, unlabelled.
+std::vector<audio::AudioItem> open_recordings(const RunConfig& run, const std::string& file);
+
+/// Asks every example for its length, which opens each recording and reads its header. A file that is missing, cut
+/// short or no audio is an Error here, before anything is trained, rather than in the middle of a run; one bad sample
+/// (NaN, a letter that is no base) shows when it is read.
+void check_files(const TrainingData& data);
 
 /// How batches of this task are made. For kNone of a language model, targets are next tokens all the same: score needs
 /// them.

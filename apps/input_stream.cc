@@ -3,122 +3,15 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <deque>
 
-#include "apps/format.h"
+#include "apps/audio_stream.h"
 #include "apps/session.h"
-#include "audio/audio_dataset.h"
-#include "audio/quantise.h"
-#include "audio/raw_reader.h"
-#include "audio/resample.h"
-#include "audio/waveform.h"
 #include "core/base/check.h"
 #include "genomics/dna_tokenizer.h"
 #include "genomics/fasta_reader.h"
 
 namespace blockstate::apps {
 namespace {
-
-constexpr int64_t kEndless = INT64_MAX;
-
-std::string seconds_text(int64_t samples, int64_t rate) {
-  return format_fixed(static_cast<double>(samples) / static_cast<double>(rate), 3);
-}
-
-/// One recording, read through a buffer that holds at most one window (or, without windows, one chunk).
-class AudioStream : public InputStream {
- public:
-  AudioStream(std::unique_ptr<audio::SampleSource> source, const audio::AudioOptions& options, const Windows& windows)
-      : source_(std::move(source)), options_(options), windows_(windows) {}
-
-  bool next_piece() override {
-    if (windows_.length == 0) {
-      if (started_) {
-        return false;
-      }
-      started_ = true;
-      begin_piece(0, kEndless);
-      return fill(1);
-    }
-    const int64_t next = started_ ? begin_ + windows_.hop : 0;
-    started_ = true;
-    // A window must bring samples that the one before did not hold.
-    if (next > 0 && !fill(end_ - first_ + 1)) {
-      return false;
-    }
-    drop_before(next);
-    begin_piece(next, next + windows_.length);
-    return fill(1);
-  }
-
-  std::optional<StepRun> read(int64_t steps) override {
-    const int64_t wanted = steps >= kEndless / options_.patch ? kEndless : steps * options_.patch;
-    const int64_t left = end_ == kEndless ? wanted : std::min(wanted, end_ - at_);
-    fill(at_ - first_ + left);
-    const int64_t have = std::min(left, first_ + static_cast<int64_t>(buffer_.size()) - at_);
-    if (have <= 0) {
-      return std::nullopt;
-    }
-    const auto from = buffer_.begin() + (at_ - first_);
-    const std::vector<float> samples(from, from + have);
-    at_ += have;
-    piece_.end = seconds_text(at_, options_.sample_rate);
-    if (windows_.length == 0) {
-      drop_before(at_);
-    }
-    return steps_of(samples);
-  }
-
-  const Piece& piece() const override { return piece_; }
-
- private:
-  void begin_piece(int64_t begin, int64_t end) {
-    begin_ = at_ = begin;
-    end_ = end;
-    piece_ = {source_->name(), seconds_text(begin, options_.sample_rate), ""};
-  }
-
-  /// Reads until the buffer holds `count` samples; false where the source has fewer.
-  bool fill(int64_t count) {
-    while (!ended_ && static_cast<int64_t>(buffer_.size()) < count) {
-      std::vector<float> part(static_cast<size_t>(std::min<int64_t>(65536, count - buffer_.size())));
-      const int64_t got = source_->read(part);
-      ended_ = got == 0;
-      buffer_.insert(buffer_.end(), part.begin(), part.begin() + got);
-    }
-    return static_cast<int64_t>(buffer_.size()) >= count;
-  }
-
-  void drop_before(int64_t sample) {
-    const int64_t count = std::clamp<int64_t>(sample - first_, 0, static_cast<int64_t>(buffer_.size()));
-    buffer_.erase(buffer_.begin(), buffer_.begin() + count);
-    first_ += count;
-    while (first_ < sample && fill(1)) {  // a hop beyond the window
-      const int64_t skip = std::min<int64_t>(sample - first_, static_cast<int64_t>(buffer_.size()));
-      buffer_.erase(buffer_.begin(), buffer_.begin() + skip);
-      first_ += skip;
-    }
-  }
-
-  StepRun steps_of(const std::vector<float>& samples) const {
-    data::Example example = audio::audio_example(source_->name(), samples, options_);
-    StepRun run;
-    run.length = example.length();
-    run.channels = example.channels;
-    run.tokens = std::move(example.tokens);
-    run.frames = std::move(example.frames);
-    return run;
-  }
-
-  std::unique_ptr<audio::SampleSource> source_;
-  audio::AudioOptions options_;
-  Windows windows_;
-  Piece piece_;
-  std::deque<float> buffer_;
-  int64_t first_ = 0;  ///< sample at the buffer's front
-  int64_t begin_ = 0, at_ = 0, end_ = 0;
-  bool started_ = false, ended_ = false;
-};
 
 /// Records of a FASTA or FASTQ file, one in memory at a time.
 class SequenceStream : public InputStream {
@@ -132,6 +25,7 @@ class SequenceStream : public InputStream {
       begin_piece(begin_ + windows_.hop);
       return true;
     }
+    record_.line = 0;
     open_ = reader_.next(record_);
     if (open_) {
       begin_piece(0);
@@ -145,15 +39,17 @@ class SequenceStream : public InputStream {
       return std::nullopt;
     }
     StepRun run;
-    run.tokens = tokenizer_.encode(std::string_view(record_.bases).substr(static_cast<size_t>(at_), static_cast<size_t>(count)),
-                                   {join(file_, ": record ", record_.name), at_});
+    run.tokens =
+        tokenizer_.encode(std::string_view(record_.bases).substr(static_cast<size_t>(at_), static_cast<size_t>(count)),
+                          {join(file_, ": record ", record_.name), at_});
     run.length = static_cast<int64_t>(run.tokens.size());
     at_ += count;
     return run;
   }
 
   const Piece& piece() const override { return piece_; }
-  bool survives_errors() const override { return true; }
+  /// Where not even a header was found, this is no file of sequences.
+  bool survives_errors() const override { return record_.line > 0; }
 
  private:
   void begin_piece(int64_t begin) {
@@ -174,10 +70,10 @@ class SequenceStream : public InputStream {
   bool open_ = false;
 };
 
-/// Examples of a data set: rows of a manifest, or of a token array.
+/// Examples of a data set: sequences of a manifest, or rows of a token array.
 class ExampleStream : public InputStream {
  public:
-  ExampleStream(std::shared_ptr<data::Dataset> data) : data_(std::move(data)) {}
+  ExampleStream(std::shared_ptr<data::Dataset> data, int64_t kmer) : data_(std::move(data)), kmer_(kmer) {}
 
   bool next_piece() override {
     if (index_ >= data_->size()) {
@@ -185,7 +81,7 @@ class ExampleStream : public InputStream {
     }
     example_ = data_->get(index_++);
     at_ = 0;
-    piece_ = {example_.name, "0", std::to_string(example_.length())};
+    piece_ = {example_.name, "0", std::to_string(example_.length() * kmer_)};
     return true;
   }
 
@@ -207,9 +103,11 @@ class ExampleStream : public InputStream {
   }
 
   const Piece& piece() const override { return piece_; }
+  bool survives_errors() const override { return true; }
 
  private:
   std::shared_ptr<data::Dataset> data_;
+  int64_t kmer_;
   data::Example example_;
   Piece piece_;
   int64_t index_ = 0;
@@ -232,25 +130,16 @@ model::ModelInput StepRun::input(DType dtype, int64_t offset) const {
 std::unique_ptr<InputStream> open_input_stream(const RunConfig& run, const TaskShape& task, const std::string& file,
                                                const Windows& windows, const RawFormat& raw) {
   const bool table = is_table(file);
-  if (run.data.kind == DataKind::kAudio && !table) {
-    const audio::AudioOptions options = audio_options(run);
-    if (file == "-" && !raw.format.empty()) {
-      require(raw.rate > 0, "--raw-format ", raw.format, " needs --raw-rate in Hz");
-      auto source = std::make_unique<audio::RawReader>(stdin, "standard input", audio::parse_raw_format(raw.format),
-                                                       raw.rate);
-      return std::make_unique<AudioStream>(
-          std::make_unique<audio::ResampledSource>(std::move(source), options.sample_rate), options, windows);
-    }
-    require(file != "-", "standard input carries no header: say --raw-format s16le or f32le and --raw-rate HZ");
-    return std::make_unique<AudioStream>(audio::open_audio(file, options.sample_rate), options, windows);
+  const int64_t kmer = run.data.kind == DataKind::kDna && run.data.input == "kmer" ? run.data.kmer : 1;
+  if (run.data.kind == DataKind::kAudio) {
+    return open_audio_stream(run, file, windows, raw);
   }
   if (run.data.kind == DataKind::kDna && !table) {
-    const int64_t kmer = run.data.input == "kmer" ? run.data.kmer : 1;
     return std::make_unique<SequenceStream>(
         file, genomics::DnaTokenizer(genomics::parse_lower_case(run.data.lower_case), kmer), kmer, windows);
   }
   require(windows.length == 0, "--windows cuts recordings and FASTA records; ", file, " is a list of examples");
-  return std::make_unique<ExampleStream>(open_input(run, task, file));
+  return std::make_unique<ExampleStream>(open_input(run, file), kmer);
 }
 
 namespace {

@@ -18,7 +18,8 @@ void add_run_file(CLI::App& verb, RunFileArguments& arguments) {
   verb.add_option("--set", arguments.overrides, "override a key: --set train.steps=500")->allow_extra_args(false);
   const auto shortcut = [&](const char* flag, const char* key, const char* help) {
     verb.add_option_function<std::string>(
-        flag, [&arguments, key](const std::string& value) { arguments.overrides.push_back(std::string(key) + "=" + value); },
+        flag,
+        [&arguments, key](const std::string& value) { arguments.overrides.push_back(std::string(key) + "=" + value); },
         help);
   };
   shortcut("--device", "device", "auto, cpu, cuda or cuda:N");
@@ -42,22 +43,24 @@ int run_program(int argc, char** argv) {
   CLI::App* train = app.add_subcommand("train", "train from a run file; the same command again resumes");
   add_run_file(*train, run_file);
   train->add_flag("--help-config", help_config, "print every key of a run file with its default");
-  CLI::App* compare = app.add_subcommand("compare", "train variants on the same data and budget, and set them side by side");
+  CLI::App* compare =
+      app.add_subcommand("compare", "train variants on the same data and budget, and set them side by side");
   add_run_file(*compare, run_file);
 
   InspectArguments inspect;
   CLI::App* inspect_verb = app.add_subcommand("inspect", "names, shapes, parameter count and memory plan of a model");
   add_run_file(*inspect_verb, inspect.run);
   inspect_verb->add_option("model", inspect.model, "a run's or checkpoint's directory instead of a run file");
-  inspect_verb->add_option("--length", inspect.length, "steps to plan for");
-  inspect_verb->add_option("--batch", inspect.batch, "examples to plan for");
+  inspect_verb->add_option("--length", inspect.length, "steps to plan for")->check(CLI::PositiveNumber);
+  inspect_verb->add_option("--batch", inspect.batch, "examples to plan for")->check(CLI::PositiveNumber);
 
   EvalArguments eval;
   CLI::App* eval_verb = app.add_subcommand("eval", "metrics of a checkpoint on a data set");
   eval_verb->add_option("model", eval.model, "a run's or checkpoint's directory")->required();
   eval_verb->add_option("--data", eval.data, "data set; default: the run's own");
   eval_verb->add_option("--split", eval.split, "train, valid or test");
-  eval_verb->add_option("--chunk", eval.chunk, "steps at once; changes memory, not the result");
+  eval_verb->add_option("--chunk", eval.chunk, "steps at once; changes memory, not the result")
+      ->check(CLI::PositiveNumber);
   eval_verb->add_flag("--json", eval.json, "one JSON object");
   add_overrides(*eval_verb, eval.overrides);
 
@@ -66,9 +69,10 @@ int run_program(int argc, char** argv) {
   classify_verb->add_option("model", classify.model, "a run's or checkpoint's directory")->required();
   classify_verb->add_option("inputs", classify.inputs, "WAV, FLAC, FASTA, FASTQ, ..., a manifest, or - ")->required();
   classify_verb->add_option("--windows", classify.windows, "cut inputs: LENGTH/HOP in samples or bases");
-  classify_verb->add_option("--chunk", classify.chunk, "steps at once; changes memory, not the result");
+  classify_verb->add_option("--chunk", classify.chunk, "steps at once; changes memory, not the result")
+      ->check(CLI::PositiveNumber);
   classify_verb->add_option("--raw-format", classify.raw_format, "of -: s16le or f32le");
-  classify_verb->add_option("--raw-rate", classify.raw_rate, "of -: Hz");
+  classify_verb->add_option("--raw-rate", classify.raw_rate, "of -: Hz")->check(CLI::PositiveNumber);
   add_overrides(*classify_verb, classify.overrides);
 
   ScoreArguments score;
@@ -77,7 +81,8 @@ int run_program(int argc, char** argv) {
   score_verb->add_option("inputs", score.inputs, "FASTA, FASTQ, WAV, .npy of token ids, or a manifest")->required();
   score_verb->add_flag("--per-position", score.per_position, "one line a symbol");
   score_verb->add_flag("--no-bos", score.no_bos, "feed no start token: the first symbol is not scored");
-  score_verb->add_option("--chunk", score.chunk, "steps at once; changes memory, not the result");
+  score_verb->add_option("--chunk", score.chunk, "steps at once; changes memory, not the result")
+      ->check(CLI::PositiveNumber);
   score_verb->add_option("--logits", score.logits, "write logits (B, L, V) to this .npy file");
   add_overrides(*score_verb, score.overrides);
 
@@ -109,12 +114,17 @@ int run_program(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  int code = 1;
   try {
-    return run_program(argc, argv);
+    code = run_program(argc, argv);
   } catch (const std::bad_alloc&) {
     std::fprintf(stderr, "error: out of memory; lower train.batch, data.length or model.d_model\n");
   } catch (const std::exception& problem) {
     std::fprintf(stderr, "error: %s\n", problem.what());
   }
-  return 1;
+  if ((std::fflush(stdout) != 0 || std::ferror(stdout) != 0) && code == 0) {
+    std::fprintf(stderr, "error: standard output could not be written; is the disk full?\n");
+    code = 1;
+  }
+  return code;
 }

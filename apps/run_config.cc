@@ -79,7 +79,10 @@ void TrainConfig::visit(config::Visitor& v) {
   schedule.visit(v);
 }
 
-void RunPlace::visit(config::Visitor& v) { v.field("dir", dir, "directory of everything the run writes"); }
+void RunPlace::visit(config::Visitor& v) {
+  v.field("dir", dir, "directory of everything the run writes");
+  v.check("dir", !dir.empty(), "must name a directory");
+}
 
 void CompareConfig::visit(config::Visitor& v) {
   v.field("match", match, "parameters: widths are scaled until the counts agree within 2 %", kMatchNames);

@@ -99,7 +99,8 @@ void prepare_directory(const RunConfig& run) {
   fs::create_directories(directory, problem);
   require(!problem, "run.dir = \"", run.run.dir, "\" cannot be made: ", problem.message());
   const fs::path file = directory / "config.toml";
-  if (fs::exists(file)) {
+  // A run that never came to a checkpoint, for a mistake in its data perhaps, binds nobody.
+  if (fs::exists(file) && train::CheckpointStore(directory).latest()) {
     const RunConfig stored = load_run_config(file.string(), {});
     const std::string key = first_difference(decisive(stored), decisive(run));
     require(key.empty(), directory.string(), " holds a run with another ", key, " (see ", file.string(),
@@ -186,6 +187,9 @@ TrainingOutcome run_training(const RunConfig& given, const std::string& label, P
   prepare_process(run);
   const TrainingData data = open_training_data(run);
   run.train.steps = steps_of(run, *data.train);
+  // Whatever is wrong with the model or the data comes out before anything is written.
+  const std::unique_ptr<model::Model> model = build_model(run, data.task);
+  check_files(data);
   prepare_directory(run);
   const fs::path directory = run.run.dir;
 
@@ -200,7 +204,6 @@ TrainingOutcome run_training(const RunConfig& given, const std::string& label, P
     return outcome;
   }
 
-  const std::unique_ptr<model::Model> model = build_model(run, data.task);
   outcome.result.parameters = model->parameter_count();
   train::TrainerOptions options;
   options.optimizer = run.train.optimizer;
