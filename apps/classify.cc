@@ -46,10 +46,10 @@ void print_header(const std::vector<std::string>& classes) {
 }
 
 void print_row(const Piece& piece, const std::vector<double>& probability, const std::vector<std::string>& classes) {
-  const size_t best = static_cast<size_t>(
-      std::max_element(probability.begin(), probability.end()) - probability.begin());
-  std::printf("%s\t%s\t%s\t%s\t%.6f", piece.name.c_str(), piece.start.c_str(), piece.end.c_str(),
-              classes[best].c_str(), probability[best]);
+  const size_t best =
+      static_cast<size_t>(std::max_element(probability.begin(), probability.end()) - probability.begin());
+  std::printf("%s\t%s\t%s\t%s\t%.6f", piece.name.c_str(), piece.start.c_str(), piece.end.c_str(), classes[best].c_str(),
+              probability[best]);
   for (const double p : probability) {
     std::printf("\t%.6f", p);
   }
@@ -83,18 +83,17 @@ int run_classify(const ClassifyArguments& arguments) {
   const DType dtype = parse_dtype(loaded.run.dtype);
   GradMode off(false);
   print_header(loaded.task.classes);
-  const int reports =
-      for_each_piece(loaded.run, loaded.task, arguments.inputs, windows, raw, [&](InputStream& stream) {
-        nn::CarryMap carry;
-        int64_t offset = 0;
-        Tensor logits;
-        while (const std::optional<StepRun> steps = stream.read(chunk)) {
-          logits = loaded.model->forward(steps->input(dtype, offset), &carry).value();
-          offset += steps->length;
-        }
-        require(logits.defined(), stream.piece().name, " has nothing to classify");
-        print_row(stream.piece(), softmax(logits), loaded.task.classes);
-      });
+  const int reports = for_each_piece(loaded.run, loaded.task, arguments.inputs, windows, raw, [&](InputStream& stream) {
+    nn::CarryMap carry;
+    int64_t offset = 0;
+    Tensor logits;
+    while (const std::optional<StepRun> steps = stream.read(chunk)) {
+      logits = loaded.model->forward(steps->input(dtype, offset), &carry).value();
+      offset += steps->length;
+    }
+    require(logits.defined(), stream.piece().name, " has nothing to classify");
+    print_row(stream.piece(), softmax(logits), loaded.task.classes);
+  });
   return stop_requested() ? kInterrupted : reports > 0 ? 1 : 0;
 }
 

@@ -54,8 +54,8 @@ class InputStream {
   virtual bool survives_errors() const { return false; }
 };
 
-/// Opens each input and calls body(stream) for each of its pieces. What cannot be read is reported on standard error and
-/// the rest goes on. Stops early where stop_requested(). Returns the number of reports.
+/// Opens each input and calls body(stream) for each of its pieces. What cannot be read is reported on standard error
+/// and the rest goes on. Stops early where stop_requested(). Returns the number of reports.
 int for_each_piece(const RunConfig& run, const TaskShape& task, const std::vector<std::string>& files,
                    const Windows& windows, const RawFormat& raw, const std::function<void(InputStream&)>& body);
 

@@ -94,8 +94,8 @@ model::ModelConfig match_parameters(const model::ModelConfig& config, const mode
       break;
     }
   }
-  require(best_error <= kTolerance, "compare.match = \"parameters\": ", parameters, " parameters cannot be met within 2 % ",
-          "by this variant; its nearest has ", count_parameters(best, shape),
+  require(best_error <= kTolerance, "compare.match = \"parameters\": ", parameters,
+          " parameters cannot be met within 2 % ", "by this variant; its nearest has ", count_parameters(best, shape),
           ". Choose fewer heads, give it an MLP, or set match = \"none\"");
   return best;
 }

@@ -22,9 +22,15 @@ data::Batch probe_batch(const model::ModelShape& shape, int64_t length) {
   data::BatchOptions options;
   options.start_token = shape.start_token ? shape.vocabulary : -1;
   switch (shape.head) {
-    case model::HeadKind::kLanguageModel: options.targets = data::TargetKind::kNextToken; break;
-    case model::HeadKind::kClassify: options.targets = data::TargetKind::kLabel; break;
-    case model::HeadKind::kPerPosition: options.targets = data::TargetKind::kPerPosition; break;
+    case model::HeadKind::kLanguageModel:
+      options.targets = data::TargetKind::kNextToken;
+      break;
+    case model::HeadKind::kClassify:
+      options.targets = data::TargetKind::kLabel;
+      break;
+    case model::HeadKind::kPerPosition:
+      options.targets = data::TargetKind::kPerPosition;
+      break;
   }
   if (options.targets != data::TargetKind::kPerPosition) {
     example.position_labels.clear();

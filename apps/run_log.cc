@@ -87,8 +87,8 @@ void RunLog::read_curves(const std::filesystem::path& run_directory, ComparisonR
       run.validation.push_back({integer(line, "step"), integer(line, "tokens"), number(*valid, "loss"),
                                 number(*valid, "metric"), number(line, "seconds")});
     } else {
-      run.curve.push_back({integer(line, "step"), integer(line, "tokens"), number(line, "loss"),
-                           number(line, "seconds")});
+      run.curve.push_back(
+          {integer(line, "step"), integer(line, "tokens"), number(line, "loss"), number(line, "seconds")});
     }
   });
 }

@@ -13,8 +13,8 @@ namespace blockstate::apps {
 
 class RunLog {
  public:
-  /// Opens RUN/metrics.jsonl to append after step `resumed_from`: lines of later steps, which a killed run may have left
-  /// behind, are dropped.
+  /// Opens RUN/metrics.jsonl to append after step `resumed_from`: lines of later steps, which a killed run may have
+  /// left behind, are dropped.
   RunLog(const std::filesystem::path& run_directory, int64_t resumed_from);
 
   void add(const train::StepEvent& event, double mean_loss);

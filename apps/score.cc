@@ -19,8 +19,8 @@ namespace {
 constexpr int64_t kDefaultChunk = 65536;
 
 struct Score {
-  int64_t length = 0;   ///< symbols read
-  int64_t scored = 0;   ///< symbols predicted: all, or all but the first without a start token
+  int64_t length = 0;  ///< symbols read
+  int64_t scored = 0;  ///< symbols predicted: all, or all but the first without a start token
   double log_likelihood = 0;
 };
 
@@ -34,7 +34,7 @@ class Scorer {
   Score score(InputStream& stream, int64_t chunk) {
     Score total;
     nn::CarryMap carry;
-    int64_t fed = 0;                // steps through the model so far
+    int64_t fed = 0;                  // steps through the model so far
     int64_t previous = start_token_;  // the symbol before the next target; -1: none
     while (std::optional<StepRun> run = stream.read(chunk)) {
       StepRun input;
@@ -126,7 +126,8 @@ int run_score(const ScoreArguments& arguments) {
     const Score score = scorer.score(stream, chunk);
     if (!arguments.per_position) {
       // Six digits: what float32 and the order of chunks leave certain (|difference| <= 1e-5 relative).
-      const double bits = -score.log_likelihood / std::numbers::ln2 / static_cast<double>(std::max<int64_t>(1, score.scored));
+      const double bits =
+          -score.log_likelihood / std::numbers::ln2 / static_cast<double>(std::max<int64_t>(1, score.scored));
       std::printf("%s\t%lld\t%.6g\t%.6g\n", stream.piece().name.c_str(), static_cast<long long>(score.length),
                   score.log_likelihood, bits);
     }

@@ -13,7 +13,7 @@ namespace blockstate::apps {
 struct TrainingOutcome {
   bool finished = false;  ///< false: stopped by a signal; the checkpoint is saved
   int64_t step = 0;
-  ComparisonRun result;   ///< curves and final numbers; loss and metric of the test data where there are any
+  ComparisonRun result;  ///< curves and final numbers; loss and metric of the test data where there are any
   std::string metric;
   bool higher_is_better = true;
   std::string judged_on;  ///< "test", "validation" or ""

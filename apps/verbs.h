@@ -12,7 +12,7 @@ namespace blockstate::apps {
 inline constexpr int kInterrupted = 130;
 
 struct RunFileArguments {
-  std::string config;                ///< -c
+  std::string config;                  ///< -c
   std::vector<std::string> overrides;  ///< --set, and the flags that are short for one
 };
 

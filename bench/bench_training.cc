@@ -66,9 +66,7 @@ data::Batch random_batch(const Options& options) {
   return data::collate(examples, batch);
 }
 
-double seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 void print_profile(const std::map<std::string, profile::Cost>& costs) {
   std::vector<std::pair<std::string, profile::Cost>> rows(costs.begin(), costs.end());

@@ -12,7 +12,8 @@
 // Saves: checkpoint (B, ceil(L / kDiagonalCheckpoint), P, 2, D), the state before every kDiagonalCheckpoint-th step,
 // channels last because the kernels keep neighbouring channels in one vector.
 // Gradients: da, dc, dD add; du, dinitial overwrite. Complex gradients are (d/dre, d/dim). Fixed-order sums.
-// States below the smallest normal number become 0. Identities: halves with carry equal one pass; equals convolution with K[l] = Re(sum_p c a^l) plus D.
+// States below the smallest normal number become 0. Identities: halves with carry equal one pass; equals convolution
+// with K[l] = Re(sum_p c a^l) plus D.
 #pragma once
 
 #include <cstdint>

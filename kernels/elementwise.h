@@ -24,8 +24,8 @@ BLOCKSTATE_HOST_DEVICE inline uint32_t dropout_draw(uint64_t key, int64_t record
   return draw.word[column & 3];
 }
 
-/// Dropout of one tensor in one step (keyed, never ordered: docs/chunk_and_carry.md). Element (row, column) is kept where
-/// unit_float(dropout_draw(key, record[row], position[row], column)) >= rate, and then scaled by 1/(1 - rate); 0
+/// Dropout of one tensor in one step (keyed, never ordered: docs/chunk_and_carry.md). Element (row, column) is kept
+/// where unit_float(dropout_draw(key, record[row], position[row], column)) >= rate, and then scaled by 1/(1 - rate); 0
 /// elsewhere, whatever x holds. `key` already mixes seed, step and layer; rate is in [0, 1). Rows with position < 0
 /// (padding) give 0.
 template <class T>

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Plain loops: a readout happens once a window, so its cost is a W-th of the scan's.
-#include "kernels/state_readout.h"
-
 #include "core/base/parallel.h"
+#include "kernels/state_readout.h"
 
 namespace blockstate::kernels::cpu {
 
@@ -52,10 +51,9 @@ void state_readout_backward(View<T, 3> dstate, View<T, 3> dweight, View<const T,
   });
 }
 
-#define BLOCKSTATE_INSTANTIATE(T)                                                                      \
-  template void state_readout_forward<T>(View<T, 3>, View<const T, 3>, View<const T, 3>);              \
-  template void state_readout_backward<T>(View<T, 3>, View<T, 3>, View<const T, 3>, View<const T, 3>, \
-                                          View<const T, 3>);
+#define BLOCKSTATE_INSTANTIATE(T)                                                         \
+  template void state_readout_forward<T>(View<T, 3>, View<const T, 3>, View<const T, 3>); \
+  template void state_readout_backward<T>(View<T, 3>, View<T, 3>, View<const T, 3>, View<const T, 3>, View<const T, 3>);
 BLOCKSTATE_INSTANTIATE(float)
 BLOCKSTATE_INSTANTIATE(double)
 #undef BLOCKSTATE_INSTANTIATE

@@ -5,7 +5,8 @@
 //
 // Shapes: past (B, P, C), optional; x (B, L, C); end (B), number of steps of x up to and including the row's last
 // valid one; known (B), how many steps of history the record has at that point (older entries are written as 0);
-// y (B, Y, C). The channels of a row lie side by side; other strides are free. Without `past` P is 0. Gradients overwrite: steps of past and x that y does not hold get 0.
+// y (B, Y, C). The channels of a row lie side by side; other strides are free. Without `past` P is 0. Gradients
+// overwrite: steps of past and x that y does not hold get 0.
 #pragma once
 
 #include <cstdint>

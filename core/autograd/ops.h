@@ -49,7 +49,8 @@ struct Normed {
 Normed norm(const Variable& x, const Variable& residual, const Variable& weight, const Variable& bias, bool layer,
             double epsilon);
 
-// --- sequence mixing --------------------------------------------------------------------------------------------------
+// --- sequence mixing
+// --------------------------------------------------------------------------------------------------
 struct WithState {
   Variable y;
   Variable state;  ///< undefined unless asked for
@@ -89,7 +90,8 @@ Variable rotary(const Variable& x, const Tensor& position, double base);
 /// Gathers T5 buckets: table (U, H), bucket of each distance (M) -> bias by distance (H, M).
 Variable gather_buckets(const Variable& table, const std::vector<int64_t>& bucket);
 
-// --- pooling and loss ---------------------------------------------------------------------------------------------------
+// --- pooling and loss
+// ---------------------------------------------------------------------------------------------------
 /// kernels/pool.h. x (B, L, D), weight (B, L), record (B, L) -> (R, D). The weight may be a constant.
 Variable pool(const Variable& x, const Variable& weight, const Tensor& record, int64_t records);
 /// exp(score[b, t] - shift[record[b, t]]), 0 at padding: unnormalised softmax weights. score (B, L), shift (R).

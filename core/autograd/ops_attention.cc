@@ -18,7 +18,8 @@ Variable attention(const Variable& q, const Variable& k, const Variable& v, cons
   if (grad_enabled()) {
     log_sum_exp = Tensor::empty({q.size(0), q.size(2), q.size(1)}, q.dtype(), queries.device());
   }
-  const auto inputs = [queries, keys, values, b = bias.value(), range, scale, log_sum_exp](auto type, const Tensor& out) {
+  const auto inputs = [queries, keys, values, b = bias.value(), range, scale, log_sum_exp](auto type,
+                                                                                           const Tensor& out) {
     using T = decltype(type);
     kernels::AttentionForward<T> args;
     args.y = out.view<T, 4>();
@@ -35,26 +36,25 @@ Variable attention(const Variable& q, const Variable& k, const Variable& v, cons
   };
   dispatch_float(q.dtype(), "attention",
                  [&](auto type) { kernels::cpu::attention_forward<decltype(type)>(inputs(type, y)); });
-  return record_one("attention", y, {q, k, v, bias},
-                    [inputs, y, queries, keys, b = bias.value()](const Tensor& grad) {
-                      Tensor dq = Tensor::empty(queries.shape(), queries.dtype(), queries.device());
-                      Tensor dk = Tensor::empty(keys.shape(), keys.dtype(), keys.device());
-                      Tensor dv = Tensor::empty(keys.shape(), keys.dtype(), keys.device());
-                      Tensor dbias = zeros_like(b);
-                      const Tensor dy = rows_ready(grad);
-                      dispatch_float(queries.dtype(), "attention", [&](auto type) {
-                        using T = decltype(type);
-                        kernels::AttentionBackward<T> args;
-                        args.dq = dq.view<T, 4>();
-                        args.dk = dk.view<T, 4>();
-                        args.dv = dv.view<T, 4>();
-                        args.dbias = dbias.view<T, 2>();
-                        args.dy = dy.view<T, 4>();
-                        args.forward = inputs(type, y);
-                        kernels::cpu::attention_backward<T>(args);
-                      });
-                      return std::vector<Tensor>{dq, dk, dv, dbias};
-                    });
+  return record_one("attention", y, {q, k, v, bias}, [inputs, y, queries, keys, b = bias.value()](const Tensor& grad) {
+    Tensor dq = Tensor::empty(queries.shape(), queries.dtype(), queries.device());
+    Tensor dk = Tensor::empty(keys.shape(), keys.dtype(), keys.device());
+    Tensor dv = Tensor::empty(keys.shape(), keys.dtype(), keys.device());
+    Tensor dbias = zeros_like(b);
+    const Tensor dy = rows_ready(grad);
+    dispatch_float(queries.dtype(), "attention", [&](auto type) {
+      using T = decltype(type);
+      kernels::AttentionBackward<T> args;
+      args.dq = dq.view<T, 4>();
+      args.dk = dk.view<T, 4>();
+      args.dv = dv.view<T, 4>();
+      args.dbias = dbias.view<T, 2>();
+      args.dy = dy.view<T, 4>();
+      args.forward = inputs(type, y);
+      kernels::cpu::attention_backward<T>(args);
+    });
+    return std::vector<Tensor>{dq, dk, dv, dbias};
+  });
 }
 
 Variable rotary(const Variable& x, const Tensor& position, double base) {

@@ -21,7 +21,8 @@ void product(View<T, 2> c, View<const T, 2> a, View<const T, 2> b, bool transpos
   args.beta = beta;
   kernels::cpu::gemm<T>(args);
   const int64_t depth = transpose_a ? a.size[0] : a.size[1];
-  profile::add_flops(2.0 * static_cast<double>(c.size[0]) * static_cast<double>(c.size[1]) * static_cast<double>(depth));
+  profile::add_flops(2.0 * static_cast<double>(c.size[0]) * static_cast<double>(c.size[1]) *
+                     static_cast<double>(depth));
 }
 
 /// Gradients of y = x W^T + bias from the pieces of dy that arrived; `begin[i]` is the first column of piece i.
@@ -74,8 +75,7 @@ std::vector<Variable> linear_split(const Variable& x, const Variable& weight, co
   Tensor y = Tensor::empty(shape, x.dtype(), input.device());
   dispatch_float(x.dtype(), "linear", [&](auto type) {
     using T = decltype(type);
-    product<T>(y.rows<T>(), input.rows<T>(), weight.value().view<T, 2>(), false, true, T(0),
-               bias.value().view<T, 1>());
+    product<T>(y.rows<T>(), input.rows<T>(), weight.value().view<T, 2>(), false, true, T(0), bias.value().view<T, 1>());
   });
   std::vector<Tensor> outputs;
   int64_t begin = 0;
@@ -83,11 +83,10 @@ std::vector<Variable> linear_split(const Variable& x, const Variable& weight, co
     outputs.push_back(y.slice(-1, begin, begin + size));
     begin += size;
   }
-  return record("linear", outputs, {x, weight, bias},
-                [input, w = weight.value(), has_bias = bias.defined(), need_dx = x.requires_grad(),
-                 sizes](const std::vector<Tensor>& grads) {
-                  return linear_backward(input, w, has_bias, need_dx, grads, sizes);
-                });
+  return record(
+      "linear", outputs, {x, weight, bias},
+      [input, w = weight.value(), has_bias = bias.defined(), need_dx = x.requires_grad(),
+       sizes](const std::vector<Tensor>& grads) { return linear_backward(input, w, has_bias, need_dx, grads, sizes); });
 }
 
 Variable linear(const Variable& x, const Variable& weight, const Variable& bias) {

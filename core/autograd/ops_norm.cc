@@ -29,31 +29,30 @@ Normed norm(const Variable& x, const Variable& residual, const Variable& weight,
     args.epsilon = static_cast<T>(epsilon);
     kernels::cpu::norm_forward<T>(args);
   });
-  auto outputs = record(
-      "norm", {y, h}, {x, residual, weight, bias},
-      [h, mean, reciprocal, w = weight.value(), has_residual = residual.defined(),
-       has_bias = bias.defined()](const std::vector<Tensor>& grads) {
-        Tensor dh = empty_like(h);
-        Tensor dweight = zeros_like(w);
-        Tensor dbias = has_bias ? zeros_like(w) : Tensor();
-        const Tensor dy = rows_ready(or_zeros(grads[0], h.shape(), h));
-        const Tensor dh_out = rows_ready(grads[1]);
-        dispatch_float(h.dtype(), "norm", [&](auto type) {
-          using T = decltype(type);
-          kernels::NormBackward<T> args;
-          args.dh = dh.rows<T>();
-          args.dweight = dweight.view<T, 1>();
-          args.dbias = dbias.view<T, 1>();
-          args.dy = dy.rows<T>();
-          args.dh_out = dh_out.rows<T>();
-          args.h = h.rows<T>();
-          args.mean = mean.view<T, 1>();
-          args.reciprocal = reciprocal.view<T, 1>();
-          args.weight = w.view<T, 1>();
-          kernels::cpu::norm_backward<T>(args);
-        });
-        return std::vector<Tensor>{dh, has_residual ? dh : Tensor(), dweight, dbias};
-      });
+  auto outputs = record("norm", {y, h}, {x, residual, weight, bias},
+                        [h, mean, reciprocal, w = weight.value(), has_residual = residual.defined(),
+                         has_bias = bias.defined()](const std::vector<Tensor>& grads) {
+                          Tensor dh = empty_like(h);
+                          Tensor dweight = zeros_like(w);
+                          Tensor dbias = has_bias ? zeros_like(w) : Tensor();
+                          const Tensor dy = rows_ready(or_zeros(grads[0], h.shape(), h));
+                          const Tensor dh_out = rows_ready(grads[1]);
+                          dispatch_float(h.dtype(), "norm", [&](auto type) {
+                            using T = decltype(type);
+                            kernels::NormBackward<T> args;
+                            args.dh = dh.rows<T>();
+                            args.dweight = dweight.view<T, 1>();
+                            args.dbias = dbias.view<T, 1>();
+                            args.dy = dy.rows<T>();
+                            args.dh_out = dh_out.rows<T>();
+                            args.h = h.rows<T>();
+                            args.mean = mean.view<T, 1>();
+                            args.reciprocal = reciprocal.view<T, 1>();
+                            args.weight = w.view<T, 1>();
+                            kernels::cpu::norm_backward<T>(args);
+                          });
+                          return std::vector<Tensor>{dh, has_residual ? dh : Tensor(), dweight, dbias};
+                        });
   return {outputs[0], outputs[1]};
 }
 

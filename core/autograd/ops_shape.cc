@@ -6,9 +6,8 @@
 namespace blockstate::ops {
 
 Variable reshape(const Variable& x, const Shape& shape) {
-  return record_one("reshape", x.value().reshape(shape), {x}, [from = x.shape()](const Tensor& dy) {
-    return std::vector<Tensor>{dy.reshape(from)};
-  });
+  return record_one("reshape", x.value().reshape(shape), {x},
+                    [from = x.shape()](const Tensor& dy) { return std::vector<Tensor>{dy.reshape(from)}; });
 }
 
 std::vector<Variable> split(const Variable& x, int dimension, const std::vector<int64_t>& sizes) {
@@ -88,9 +87,8 @@ Variable tail(const Variable& past, const Variable& x, const Tensor& end, const 
                       Tensor dx = Tensor::empty(x_shape, dtype, dy.device());
                       dispatch_float(dtype, "tail", [&](auto type) {
                         using T = decltype(type);
-                        kernels::cpu::tail_backward<T>(dpast.view<T, 3>(), dx.view<T, 3>(),
-                                                       rows_ready(dy).view<T, 3>(), end.view<int64_t, 1>(),
-                                                       known.view<int64_t, 1>());
+                        kernels::cpu::tail_backward<T>(dpast.view<T, 3>(), dx.view<T, 3>(), rows_ready(dy).view<T, 3>(),
+                                                       end.view<int64_t, 1>(), known.view<int64_t, 1>());
                       });
                       return std::vector<Tensor>{dpast, dx};
                     });

@@ -38,35 +38,34 @@ WithState causal_conv1d(const Variable& x, const Variable& weight, const Variabl
     args.silu = silu;
     kernels::cpu::causal_conv1d_forward<T>(args);
   });
-  auto outputs = record(
-      "causal_conv1d", {y, final}, {x, weight, bias, initial},
-      [input, w = weight.value(), b = bias.value(), start = initial.value(), position,
-       silu](const std::vector<Tensor>& grads) {
-        Tensor dx = empty_like(input);
-        Tensor dw = zeros_like(w);
-        Tensor db = zeros_like(b);
-        Tensor dstart = start.defined() ? empty_like(start) : Tensor();
-        const Tensor dy = rows_ready(or_zeros(grads[0], input.shape(), input));
-        const Tensor dfinal = rows_ready(grads[1]);
-        dispatch_float(input.dtype(), "causal_conv1d", [&](auto type) {
-          using T = decltype(type);
-          kernels::CausalConv1dBackward<T> args;
-          args.dx = dx.view<T, 3>();
-          args.dweight = dw.view<T, 2>();
-          args.dbias = db.view<T, 1>();
-          args.dinitial = dstart.view<T, 3>();
-          args.dy = dy.view<T, 3>();
-          args.dfinal = dfinal.view<T, 3>();
-          args.x = input.view<T, 3>();
-          args.weight = w.view<T, 2>();
-          args.bias = b.view<T, 1>();
-          args.initial = start.view<T, 3>();
-          args.position = position.view<int64_t, 2>();
-          args.silu = silu;
-          kernels::cpu::causal_conv1d_backward<T>(args);
-        });
-        return std::vector<Tensor>{dx, dw, db, dstart};
-      });
+  auto outputs = record("causal_conv1d", {y, final}, {x, weight, bias, initial},
+                        [input, w = weight.value(), b = bias.value(), start = initial.value(), position,
+                         silu](const std::vector<Tensor>& grads) {
+                          Tensor dx = empty_like(input);
+                          Tensor dw = zeros_like(w);
+                          Tensor db = zeros_like(b);
+                          Tensor dstart = start.defined() ? empty_like(start) : Tensor();
+                          const Tensor dy = rows_ready(or_zeros(grads[0], input.shape(), input));
+                          const Tensor dfinal = rows_ready(grads[1]);
+                          dispatch_float(input.dtype(), "causal_conv1d", [&](auto type) {
+                            using T = decltype(type);
+                            kernels::CausalConv1dBackward<T> args;
+                            args.dx = dx.view<T, 3>();
+                            args.dweight = dw.view<T, 2>();
+                            args.dbias = db.view<T, 1>();
+                            args.dinitial = dstart.view<T, 3>();
+                            args.dy = dy.view<T, 3>();
+                            args.dfinal = dfinal.view<T, 3>();
+                            args.x = input.view<T, 3>();
+                            args.weight = w.view<T, 2>();
+                            args.bias = b.view<T, 1>();
+                            args.initial = start.view<T, 3>();
+                            args.position = position.view<int64_t, 2>();
+                            args.silu = silu;
+                            kernels::cpu::causal_conv1d_backward<T>(args);
+                          });
+                          return std::vector<Tensor>{dx, dw, db, dstart};
+                        });
   return {outputs[0], outputs[1]};
 }
 
@@ -201,31 +200,31 @@ WithState diagonal_scan(const Variable& u, const Variable& a, const Variable& c,
     kernels::cpu::diagonal_scan_forward<T>(args);
     profile::add_flops(static_cast<double>(input.elements()) * 12.0 * static_cast<double>(P));
   });
-  auto outputs = record("diagonal_scan", {y, final}, {u, a, c, D, initial},
-                        [inputs, input, decay = a.value(), skip = D.value(),
-                         start = initial.value()](const std::vector<Tensor>& grads) {
-                          Tensor du = empty_like(input);
-                          Tensor da = zeros_like(decay);
-                          Tensor dc = zeros_like(decay);
-                          Tensor dD = zeros_like(skip);
-                          Tensor dinitial = start.defined() ? empty_like(start) : Tensor();
-                          const Tensor dy = rows_ready(or_zeros(grads[0], input.shape(), input));
-                          const Tensor dfinal = rows_ready(grads[1]);
-                          dispatch_float(input.dtype(), "diagonal_scan", [&](auto type) {
-                            using T = decltype(type);
-                            kernels::DiagonalScanBackward<T> args;
-                            args.du = du.view<T, 3>();
-                            args.da = da.view<T, 3>();
-                            args.dc = dc.view<T, 3>();
-                            args.dD = dD.view<T, 1>();
-                            args.dinitial = dinitial.view<T, 4>();
-                            args.dy = dy.view<T, 3>();
-                            args.dfinal = dfinal.view<T, 4>();
-                            args.forward = inputs(type);
-                            kernels::cpu::diagonal_scan_backward<T>(args);
-                          });
-                          return std::vector<Tensor>{du, da, dc, dD, dinitial};
-                        });
+  auto outputs = record(
+      "diagonal_scan", {y, final}, {u, a, c, D, initial},
+      [inputs, input, decay = a.value(), skip = D.value(), start = initial.value()](const std::vector<Tensor>& grads) {
+        Tensor du = empty_like(input);
+        Tensor da = zeros_like(decay);
+        Tensor dc = zeros_like(decay);
+        Tensor dD = zeros_like(skip);
+        Tensor dinitial = start.defined() ? empty_like(start) : Tensor();
+        const Tensor dy = rows_ready(or_zeros(grads[0], input.shape(), input));
+        const Tensor dfinal = rows_ready(grads[1]);
+        dispatch_float(input.dtype(), "diagonal_scan", [&](auto type) {
+          using T = decltype(type);
+          kernels::DiagonalScanBackward<T> args;
+          args.du = du.view<T, 3>();
+          args.da = da.view<T, 3>();
+          args.dc = dc.view<T, 3>();
+          args.dD = dD.view<T, 1>();
+          args.dinitial = dinitial.view<T, 4>();
+          args.dy = dy.view<T, 3>();
+          args.dfinal = dfinal.view<T, 4>();
+          args.forward = inputs(type);
+          kernels::cpu::diagonal_scan_backward<T>(args);
+        });
+        return std::vector<Tensor>{du, da, dc, dD, dinitial};
+      });
   return {outputs[0], outputs[1]};
 }
 

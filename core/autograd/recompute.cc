@@ -25,30 +25,31 @@ NamedVariables recompute(const Segment& segment, const NamedVariables& inputs) {
   for (const auto& [name, output] : outputs) {
     values.push_back(output.value());
   }
-  std::vector<Variable> results = record("recompute", values, edges, [segment, saved](const std::vector<Tensor>& grads) {
-    GradMode on(true);
-    // Fresh leaves: `saved` must not collect gradients of an earlier walk.
-    NamedVariables leaves;
-    for (const auto& [name, input] : saved) {
-      leaves.emplace_back(name, Variable(input.value(), input.requires_grad()));
-    }
-    const NamedVariables rebuilt = segment(leaves);
-    std::vector<Variable> roots;
-    std::vector<Tensor> root_grads;
-    for (size_t i = 0; i < rebuilt.size(); ++i) {
-      if (grads[i].defined()) {
-        roots.push_back(rebuilt[i].second);
-        root_grads.push_back(grads[i]);
-      }
-    }
-    backward(roots, root_grads);
-    std::vector<Tensor> input_grads;
-    for (const auto& [name, leaf] : leaves) {
-      input_grads.push_back(leaf.grad());
-    }
-    input_grads.emplace_back();
-    return input_grads;
-  });
+  std::vector<Variable> results =
+      record("recompute", values, edges, [segment, saved](const std::vector<Tensor>& grads) {
+        GradMode on(true);
+        // Fresh leaves: `saved` must not collect gradients of an earlier walk.
+        NamedVariables leaves;
+        for (const auto& [name, input] : saved) {
+          leaves.emplace_back(name, Variable(input.value(), input.requires_grad()));
+        }
+        const NamedVariables rebuilt = segment(leaves);
+        std::vector<Variable> roots;
+        std::vector<Tensor> root_grads;
+        for (size_t i = 0; i < rebuilt.size(); ++i) {
+          if (grads[i].defined()) {
+            roots.push_back(rebuilt[i].second);
+            root_grads.push_back(grads[i]);
+          }
+        }
+        backward(roots, root_grads);
+        std::vector<Tensor> input_grads;
+        for (const auto& [name, leaf] : leaves) {
+          input_grads.push_back(leaf.grad());
+        }
+        input_grads.emplace_back();
+        return input_grads;
+      });
   NamedVariables named;
   for (size_t i = 0; i < results.size(); ++i) {
     named.emplace_back(outputs[i].first, results[i]);

@@ -5,9 +5,7 @@
 
 namespace blockstate {
 
-std::string device_name(Device device) {
-  return device.kind == DeviceKind::kCpu ? "cpu" : join("cuda:", device.index);
-}
+std::string device_name(Device device) { return device.kind == DeviceKind::kCpu ? "cpu" : join("cuda:", device.index); }
 
 Device parse_device(std::string_view name) {
   if (name == "cpu" || name == "auto") {

@@ -24,14 +24,14 @@ struct ManifestOptions {
 };
 
 struct ManifestRow {
-  int64_t line = 0;        ///< line in the file, from 1, for messages
-  std::string name;        ///< `name` column, else path (with record or interval), else "line N"
-  std::string path;        ///< resolved against the manifest's folder; empty where `sequence` is used
-  std::string sequence;    ///< bases inline
+  int64_t line = 0;      ///< line in the file, from 1, for messages
+  std::string name;      ///< `name` column, else path (with record or interval), else "line N"
+  std::string path;      ///< resolved against the manifest's folder; empty where `sequence` is used
+  std::string sequence;  ///< bases inline
   std::string label;
-  std::string record;      ///< FASTA record (chromosome) of `path`; empty: the only one
-  std::string strand;      ///< "+", "-" or empty
-  std::string split;       ///< "train", "valid", ...; empty where there is no such column
+  std::string record;           ///< FASTA record (chromosome) of `path`; empty: the only one
+  std::string strand;           ///< "+", "-" or empty
+  std::string split;            ///< "train", "valid", ...; empty where there is no such column
   std::optional<double> start;  ///< seconds (audio) or 0-based half-open bases (genomes)
   std::optional<double> end;
 };

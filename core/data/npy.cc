@@ -80,15 +80,25 @@ Tensor read_npy_integers(const std::string& file) {
   const int64_t item = kind[1] - '0';
   Tensor ids = Tensor::empty(shape, DType::kInt64);
   const int64_t wanted = ids.elements() * item, found = static_cast<int64_t>(all.size() - begin);
-  require(found >= wanted, file, " is cut short: its header promises ", wanted, " bytes of ids, the file holds ", found);
+  require(found >= wanted, file, " is cut short: its header promises ", wanted, " bytes of ids, the file holds ",
+          found);
   const std::string bytes = all.substr(begin, static_cast<size_t>(wanted));
   const bool has_sign = kind[0] == 'i';
   switch (item) {
-    case 1: has_sign ? widen<int8_t>(bytes, ids) : widen<uint8_t>(bytes, ids); break;
-    case 2: has_sign ? widen<int16_t>(bytes, ids) : widen<uint16_t>(bytes, ids); break;
-    case 4: has_sign ? widen<int32_t>(bytes, ids) : widen<uint32_t>(bytes, ids); break;
-    case 8: widen<int64_t>(bytes, ids); break;
-    default: fail(file, ": integers of ", item, " bytes are not read");
+    case 1:
+      has_sign ? widen<int8_t>(bytes, ids) : widen<uint8_t>(bytes, ids);
+      break;
+    case 2:
+      has_sign ? widen<int16_t>(bytes, ids) : widen<uint16_t>(bytes, ids);
+      break;
+    case 4:
+      has_sign ? widen<int32_t>(bytes, ids) : widen<uint32_t>(bytes, ids);
+      break;
+    case 8:
+      widen<int64_t>(bytes, ids);
+      break;
+    default:
+      fail(file, ": integers of ", item, " bytes are not read");
   }
   return ids;
 }

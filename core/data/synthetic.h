@@ -8,11 +8,11 @@
 namespace blockstate::data {
 
 struct SyntheticOptions {
-  int64_t length = 256;   ///< L, steps in which the data lies
-  int64_t symbols = 8;    ///< size of the alphabet
-  int64_t copies = 4;     ///< selective copying: symbols to remember
+  int64_t length = 256;  ///< L, steps in which the data lies
+  int64_t symbols = 8;   ///< size of the alphabet
+  int64_t copies = 4;    ///< selective copying: symbols to remember
   int64_t examples = 1024;
-  uint64_t seed = 0;      ///< examples are a function of seed and index
+  uint64_t seed = 0;  ///< examples are a function of seed and index
 };
 
 /// Selective copying: `copies` symbols at random places among L steps of noise (id `symbols`), then `copies` steps of a

@@ -32,8 +32,8 @@ Model::Model(const ModelConfig& config, const ModelShape& shape, const nn::Initi
   }
   for (size_t i = 0; i < names_.size(); ++i) {
     const std::string name = "layers." + std::to_string(i);
-    layers_.push_back(add_child(name, std::make_unique<Layer>(config, names_[i], static_cast<int64_t>(names_.size()),
-                                                              init.child(name))));
+    layers_.push_back(add_child(
+        name, std::make_unique<Layer>(config, names_[i], static_cast<int64_t>(names_.size()), init.child(name))));
     stride_ = std::lcm(stride_, layers_.back()->mixer->stride());
   }
   norm_ = add_child("norm", std::make_unique<nn::Norm>(D, config.norm, init.child("norm")));

@@ -30,8 +30,8 @@ class Model : public nn::Module {
   /// Error where names, widths or heads do not fit.
   Model(const ModelConfig& config, const ModelShape& shape, const nn::Initialiser& init);
 
-  /// Logits of a chunk: (B, L, outputs), or (R, outputs) for classify, of the steps so far. `carry` null: the chunk is a
-  /// whole sequence. Otherwise it is read, and then holds the state after the chunk.
+  /// Logits of a chunk: (B, L, outputs), or (R, outputs) for classify, of the steps so far. `carry` null: the chunk is
+  /// a whole sequence. Otherwise it is read, and then holds the state after the chunk.
   Variable forward(const ModelInput& input, nn::CarryMap* carry = nullptr) const;
 
   /// Moves the carry over a chunk without making logits of every step.

@@ -32,9 +32,8 @@ bool is_system(const std::string& name) {
 }
 
 const config::EnumNames<nn::NormKind> kNormNames = {{"rms", nn::NormKind::kRms}, {"layer", nn::NormKind::kLayer}};
-const config::EnumNames<nn::PoolingKind> kPoolingNames = {{"mean", nn::PoolingKind::kMean},
-                                                          {"last", nn::PoolingKind::kLast},
-                                                          {"attention", nn::PoolingKind::kAttention}};
+const config::EnumNames<nn::PoolingKind> kPoolingNames = {
+    {"mean", nn::PoolingKind::kMean}, {"last", nn::PoolingKind::kLast}, {"attention", nn::PoolingKind::kAttention}};
 const config::EnumNames<HeadKind> kHeadNames = {{"language_model", HeadKind::kLanguageModel},
                                                 {"classify", HeadKind::kClassify},
                                                 {"per_position", HeadKind::kPerPosition}};
@@ -49,8 +48,8 @@ const std::vector<std::string>& system_names() {
 SublayerConfig default_sublayer(const std::string& system) {
   if (!is_system(system)) {
     const std::string near = config::nearest(system, system_names());
-    fail("\"", system, "\" is neither a system nor a [model.", system, "] section", near.empty() ? "" : "; did you mean ",
-         near, "?");
+    fail("\"", system, "\" is neither a system nor a [model.", system, "] section",
+         near.empty() ? "" : "; did you mean ", near, "?");
   }
   return {system, default_settings(system)};
 }

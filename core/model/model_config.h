@@ -56,9 +56,9 @@ enum class HeadKind : uint8_t {
 /// What the data and the task ask of a model; with ModelConfig it fixes every shape.
 struct ModelShape {
   HeadKind head = HeadKind::kLanguageModel;
-  int64_t vocabulary = 0;  ///< V token ids come in; 0: frames come in
-  int64_t channels = 0;    ///< C numbers a step come in, where vocabulary is 0
-  int64_t outputs = 0;     ///< V for a language model, classes otherwise
+  int64_t vocabulary = 0;    ///< V token ids come in; 0: frames come in
+  int64_t channels = 0;      ///< C numbers a step come in, where vocabulary is 0
+  int64_t outputs = 0;       ///< V for a language model, classes otherwise
   bool start_token = false;  ///< one more id, V, stands for "nothing before"
 
   void visit(config::Visitor& v);

@@ -17,7 +17,8 @@ std::unique_ptr<nn::Ssm> make_ssm(const ModelConfig& config, const std::string& 
   if (const auto* s4d = std::get_if<nn::S4dConfig>(&section.settings)) {
     return std::make_unique<nn::S4d>(*s4d, config.d_model, 1, init, use);
   }
-  fail("model.", owner, ".ssm = \"", name, "\" is a ", section.type, "; a state-space sublayer is wanted: s4d or mamba");
+  fail("model.", owner, ".ssm = \"", name, "\" is a ", section.type,
+       "; a state-space sublayer is wanted: s4d or mamba");
 }
 
 }  // namespace
@@ -37,8 +38,8 @@ std::unique_ptr<nn::Sublayer> make_sublayer(const ModelConfig& config, const std
     return std::make_unique<nn::Attention>(*attention, D, gain, init);
   }
   if (const auto* block_state = std::get_if<nn::BlockStateConfig>(&section.settings)) {
-    const nn::SsmUse use = block_state->variant == nn::BlockStateVariant::kMultiFilter ? nn::SsmUse::kStates
-                                                                                       : nn::SsmUse::kOutputs;
+    const nn::SsmUse use =
+        block_state->variant == nn::BlockStateVariant::kMultiFilter ? nn::SsmUse::kStates : nn::SsmUse::kOutputs;
     const nn::SsmFactory factory = [&](const nn::Initialiser& below) {
       return make_ssm(config, name, block_state->ssm, use, below);
     };

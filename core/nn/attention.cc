@@ -31,8 +31,8 @@ int64_t t5_bucket(int64_t distance) {
   if (distance < kExact) {
     return distance;
   }
-  const double position = std::log(static_cast<double>(distance) / kExact) /
-                          std::log(static_cast<double>(kT5MaxDistance) / kExact);
+  const double position =
+      std::log(static_cast<double>(distance) / kExact) / std::log(static_cast<double>(kT5MaxDistance) / kExact);
   return std::min(kT5Buckets - 1, kExact + static_cast<int64_t>(position * kExact));
 }
 

@@ -19,8 +19,8 @@ struct AttentionConfig {
   void visit(config::Visitor& v);
 };
 
-/// How queries and keys learn of distance: rotary embedding (Su et al. 2021), or T5's relative bias, a learned table of 32
-/// buckets a head (Raffel et al. 2020, arXiv 1910.10683), or nothing.
+/// How queries and keys learn of distance: rotary embedding (Su et al. 2021), or T5's relative bias, a learned table of
+/// 32 buckets a head (Raffel et al. 2020, arXiv 1910.10683), or nothing.
 class PositionTerm : public Module {
  public:
   PositionTerm(const AttentionConfig& config, const Initialiser& init);

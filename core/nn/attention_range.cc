@@ -16,8 +16,7 @@ ops::AttentionRange build(const Sequence& sequence, int64_t offset, const Range&
   const int64_t L = sequence.length();
   const int64_t* position = sequence.position.data<int64_t>();
   for (int64_t i = 0; i < sequence.position.elements(); ++i) {
-    const auto [begin, end] =
-        position[i] < 0 ? std::pair<int64_t, int64_t>{0, 0} : range(position[i], i % L);
+    const auto [begin, end] = position[i] < 0 ? std::pair<int64_t, int64_t>{0, 0} : range(position[i], i % L);
     result.begin.data<int64_t>()[i] = begin;
     result.end.data<int64_t>()[i] = end;
   }

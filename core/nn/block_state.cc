@@ -63,8 +63,7 @@ BlockState::BlockState(const BlockStateConfig& config, const SsmFactory& make_ss
     const bool multi_filter = config.variant == BlockStateVariant::kMultiFilter;
     const int64_t channels = multi_filter ? ssms_[0]->state_channels() : d_model;
     const std::string norm = "context_norm" + index, kv = "context_kv" + index;
-    context_norms_.push_back(
-        add_child(norm, std::make_unique<Norm>(channels, NormKind::kLayer, init.child(norm))));
+    context_norms_.push_back(add_child(norm, std::make_unique<Norm>(channels, NormKind::kLayer, init.child(norm))));
     context_kv_.push_back(
         add_child(kv, std::make_unique<Linear>(channels, 2 * d_model / sources, false, init.child(kv))));
   }
@@ -90,9 +89,9 @@ Variable BlockState::forward(const Variable& x, const Sequence& sequence, const 
 Variable BlockState::attend(const Variable& q, const Variable& k, const Variable& v,
                             const ops::AttentionRange& range) const {
   const int64_t B = q.size(0), H = config_.heads, P = width_ / H;
-  const Variable y = ops::attention(ops::reshape(q, {B, q.size(1), H, P}), ops::reshape(k, {B, k.size(1), H, P}),
-                                    ops::reshape(v, {B, v.size(1), H, P}), {}, range,
-                                    1 / std::sqrt(static_cast<double>(P)));
+  const Variable y =
+      ops::attention(ops::reshape(q, {B, q.size(1), H, P}), ops::reshape(k, {B, k.size(1), H, P}),
+                     ops::reshape(v, {B, v.size(1), H, P}), {}, range, 1 / std::sqrt(static_cast<double>(P)));
   return ops::reshape(y, {B, q.size(1), width_});
 }
 

@@ -24,23 +24,23 @@ Mamba::Mamba(const MambaConfig& config, int64_t d_model, double output_gain, con
       rank_(config.dt_rank > 0 ? config.dt_rank : (d_model + 15) / 16) {
   const int64_t E = inner_, N = config.state, K = config.conv;
   const bool outputs = use == SsmUse::kOutputs;
-  in_proj_ =
-      add_child("in_proj", std::make_unique<Linear>(d_model, outputs ? 2 * E : E, false, init.child("in_proj")));
+  in_proj_ = add_child("in_proj", std::make_unique<Linear>(d_model, outputs ? 2 * E : E, false, init.child("in_proj")));
   const double conv_bound = 1 / std::sqrt(static_cast<double>(K));
   conv_weight_ = add_parameter("conv1d.weight", init.uniform("conv1d.weight", {E, K}, -conv_bound, conv_bound));
   conv_bias_ = add_parameter("conv1d.bias", init.uniform("conv1d.bias", {E}, -conv_bound, conv_bound), no_decay());
-  x_proj_ = add_child("x_proj", std::make_unique<Linear>(E, rank_ + (outputs ? 2 : 1) * N, false, init.child("x_proj")));
+  x_proj_ =
+      add_child("x_proj", std::make_unique<Linear>(E, rank_ + (outputs ? 2 : 1) * N, false, init.child("x_proj")));
   const double dt_bound = 1 / std::sqrt(static_cast<double>(rank_));
   dt_weight_ = add_parameter("dt_proj.weight", init.uniform("dt_proj.weight", {E, rank_}, -dt_bound, dt_bound));
   // softplus(bias) is log-uniform in [dt_min, dt_max]: bias = dt + log(1 - exp(-dt)).
-  dt_bias_ = add_parameter("dt_proj.bias", init.generate("dt_proj.bias", {E},
-                                                         [&](const auto& unit) {
-                                                           const double low = std::log(config.dt_min);
-                                                           const double high = std::log(config.dt_max);
-                                                           const double dt =
-                                                               std::max(1e-4, std::exp(low + (high - low) * unit()));
-                                                           return dt + std::log(-std::expm1(-dt));
-                                                         }),
+  dt_bias_ = add_parameter("dt_proj.bias",
+                           init.generate("dt_proj.bias", {E},
+                                         [&](const auto& unit) {
+                                           const double low = std::log(config.dt_min);
+                                           const double high = std::log(config.dt_max);
+                                           const double dt = std::max(1e-4, std::exp(low + (high - low) * unit()));
+                                           return dt + std::log(-std::expm1(-dt));
+                                         }),
                            no_decay());
   std::vector<double> a_log(static_cast<size_t>(E * N));
   for (size_t i = 0; i < a_log.size(); ++i) {
@@ -56,8 +56,7 @@ Mamba::Mamba(const MambaConfig& config, int64_t d_model, double output_gain, con
 
 Mamba::Projected Mamba::project(const Variable& x, const Sequence& sequence, const Carry& carry) const {
   const bool outputs = out_proj_ != nullptr;
-  const auto halves =
-      in_proj_->split(x, outputs ? std::vector<int64_t>{inner_, inner_} : std::vector<int64_t>{inner_});
+  const auto halves = in_proj_->split(x, outputs ? std::vector<int64_t>{inner_, inner_} : std::vector<int64_t>{inner_});
   const ops::WithState conv = ops::causal_conv1d(halves[0], conv_weight_, conv_bias_, carry.get("conv"),
                                                  sequence.kernel_position(), true, carry.wanted());
   if (carry.wanted()) {
@@ -77,17 +76,16 @@ Variable Mamba::forward(const Variable& x, const Sequence& sequence, const Carry
   require(out_proj_ != nullptr, "mamba: made for its states only, it has no outputs");
   const Projected in = project(x, sequence, carry);
   const Variable A = ops::activation(A_log_, kernels::Activation::kNegativeExp);
-  const ops::WithState scan =
-      ops::selective_scan({in.u, in.delta, A, in.B, in.C, D_, in.z, dt_bias_, carry.get("ssm")},
-                          sequence.kernel_position(), carry.wanted());
+  const ops::WithState scan = ops::selective_scan({in.u, in.delta, A, in.B, in.C, D_, in.z, dt_bias_, carry.get("ssm")},
+                                                  sequence.kernel_position(), carry.wanted());
   if (carry.wanted()) {
     carry.set("ssm", scan.state);
   }
   return out_proj_->forward(scan.y);
 }
 
-std::vector<Variable> Mamba::states_after(const Variable& x, const Sequence& sequence,
-                                          const std::vector<int64_t>& runs, const Carry& carry) {
+std::vector<Variable> Mamba::states_after(const Variable& x, const Sequence& sequence, const std::vector<int64_t>& runs,
+                                          const Carry& carry) {
   const Projected in = project(x, sequence, carry);
   const Variable A = ops::activation(A_log_, kernels::Activation::kNegativeExp);
   const auto u = ops::split(in.u, 1, runs), delta = ops::split(in.delta, 1, runs);
@@ -105,8 +103,6 @@ std::vector<Variable> Mamba::states_after(const Variable& x, const Sequence& seq
   return states;
 }
 
-int64_t Mamba::carry_bytes(int64_t) const {
-  return 4 * inner_ * (config_.conv - 1 + config_.state);
-}
+int64_t Mamba::carry_bytes(int64_t) const { return 4 * inner_ * (config_.conv - 1 + config_.state); }
 
 }  // namespace blockstate::nn

@@ -8,7 +8,8 @@ namespace blockstate::nn {
 
 enum class NormKind : uint8_t { kRms, kLayer };
 
-/// RMSNorm or LayerNorm over D with the residual addition fused in: (x, residual) -> (norm(x + residual), x + residual).
+/// RMSNorm or LayerNorm over D with the residual addition fused in: (x, residual) -> (norm(x + residual), x +
+/// residual).
 class Norm : public Module {
  public:
   Norm(int64_t width, NormKind kind, const Initialiser& init, double epsilon = 1e-5);

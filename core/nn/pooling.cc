@@ -41,17 +41,19 @@ Pooling::Pooling(PoolingKind kind, int64_t width, const Initialiser& init) : kin
 
 Variable Pooling::forward(const Variable& x, const Sequence& sequence, const Carry& carry) const {
   switch (kind_) {
-    case PoolingKind::kMean: return mean(x, sequence, carry);
-    case PoolingKind::kLast: return last(x, sequence, carry);
-    case PoolingKind::kAttention: break;
+    case PoolingKind::kMean:
+      return mean(x, sequence, carry);
+    case PoolingKind::kLast:
+      return last(x, sequence, carry);
+    case PoolingKind::kAttention:
+      break;
   }
   return attention(x, sequence, carry);
 }
 
 Variable Pooling::mean(const Variable& x, const Sequence& sequence, const Carry& carry) const {
   const Tensor valid = valid_steps(sequence, x.dtype());
-  const Variable sum =
-      total(carry.get("sum"), ops::pool(x, Variable(valid), sequence.record, sequence.records));
+  const Variable sum = total(carry.get("sum"), ops::pool(x, Variable(valid), sequence.record, sequence.records));
   std::vector<double> counts(static_cast<size_t>(sequence.records), 0);
   for (int64_t i = 0; i < sequence.record.elements(); ++i) {
     const int64_t record = sequence.record.data<int64_t>()[i];
@@ -59,8 +61,7 @@ Variable Pooling::mean(const Variable& x, const Sequence& sequence, const Carry&
       counts[static_cast<size_t>(record)] += 1;
     }
   }
-  const Variable count =
-      total(carry.get("count"), Variable(Tensor::from({sequence.records}, counts).to(x.dtype())));
+  const Variable count = total(carry.get("count"), Variable(Tensor::from({sequence.records}, counts).to(x.dtype())));
   carry.set("sum", sum);
   carry.set("count", count);
   // A record that has had no step yet gives 0 rather than 0/0.
@@ -128,8 +129,8 @@ Variable Pooling::attention(const Variable& x, const Sequence& sequence, const C
   });
   const Variable weight = ops::pool_weights(score, sequence.record, shift);
   Variable sum = ops::pool(x, weight, sequence.record, R);
-  Variable mass = ops::pool(ops::reshape(weight, {B, L, 1}), Variable(valid_steps(sequence, x.dtype())),
-                            sequence.record, R);
+  Variable mass =
+      ops::pool(ops::reshape(weight, {B, L, 1}), Variable(valid_steps(sequence, x.dtype())), sequence.record, R);
   if (before.defined()) {
     const Tensor fade = make({R}, x.dtype(), [&](std::vector<double>& values) {
       for (size_t r = 0; r < values.size(); ++r) {

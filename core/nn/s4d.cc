@@ -32,7 +32,8 @@ S4d::S4d(const S4dConfig& config, int64_t d_model, double output_gain, const Ini
       input.push_back(0);
     }
   }
-  log_dt_ = add_parameter("log_dt", init.uniform("log_dt", {D}, std::log(config.dt_min), std::log(config.dt_max)), slow);
+  log_dt_ =
+      add_parameter("log_dt", init.uniform("log_dt", {D}, std::log(config.dt_min), std::log(config.dt_max)), slow);
   log_real_ = add_parameter("log_real", init.values({D, P}, log_real), slow);
   imaginary_ = add_parameter("imaginary", init.values({D, P}, imaginary), slow);
   if (use == SsmUse::kStates) {
@@ -50,8 +51,8 @@ S4d::S4d(const S4dConfig& config, int64_t d_model, double output_gain, const Ini
 Variable S4d::forward(const Variable& x, const Sequence& sequence, const Carry& carry) {
   require(output_ != nullptr, "s4d: made for its states only, it has no outputs");
   const ops::Discretized system = ops::s4d_discretize(log_dt_, log_real_, imaginary_, B_, C_);
-  const ops::WithState scan = ops::diagonal_scan(x, system.a, system.c, D_, carry.get("ssm"),
-                                                 sequence.kernel_position(), carry.wanted());
+  const ops::WithState scan =
+      ops::diagonal_scan(x, system.a, system.c, D_, carry.get("ssm"), sequence.kernel_position(), carry.wanted());
   if (carry.wanted()) {
     carry.set("ssm", scan.state);
   }

@@ -13,13 +13,13 @@ namespace blockstate::nn {
 /// multiples of the stack's stride counted from the row's start, so the phase of windows is the same in all rows and
 /// follows from `offset` alone.
 struct Sequence {
-  Tensor position;     ///< (B, L) int64: steps from the start of the record; -1 padding
-  Tensor record;       ///< (B, L) int64: index of the record in the batch; -1 padding
-  int64_t records = 0; ///< R, records of the whole batch
-  int64_t offset = 0;  ///< index in the row of the chunk's first step
-  Tensor end;          ///< (B) int64: steps up to and including the row's last valid one in this chunk
-  Tensor known;        ///< (B) int64: steps its record had by then
-  bool uniform = true; ///< no padding and no record start but at the row's start: kernels need no positions
+  Tensor position;      ///< (B, L) int64: steps from the start of the record; -1 padding
+  Tensor record;        ///< (B, L) int64: index of the record in the batch; -1 padding
+  int64_t records = 0;  ///< R, records of the whole batch
+  int64_t offset = 0;   ///< index in the row of the chunk's first step
+  Tensor end;           ///< (B) int64: steps up to and including the row's last valid one in this chunk
+  Tensor known;         ///< (B) int64: steps its record had by then
+  bool uniform = true;  ///< no padding and no record start but at the row's start: kernels need no positions
   bool training = false;
   uint64_t random_key = 0;  ///< mixes seed and step; dropout draws from it
 

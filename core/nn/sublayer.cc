@@ -5,9 +5,12 @@ namespace blockstate::nn {
 
 std::string_view memory_class_name(MemoryClass memory) {
   switch (memory) {
-    case MemoryClass::kBounded: return "bounded";
-    case MemoryClass::kGrowing: return "growing";
-    case MemoryClass::kWhole: break;
+    case MemoryClass::kBounded:
+      return "bounded";
+    case MemoryClass::kGrowing:
+      return "growing";
+    case MemoryClass::kWhole:
+      break;
   }
   return "whole";
 }

@@ -21,9 +21,9 @@ struct Storage {
 std::shared_ptr<Storage> allocate(int64_t bytes, Device device);
 
 struct MemoryStatistics {
-  int64_t in_use = 0;   ///< bytes held by living tensors
-  int64_t peak = 0;     ///< largest in_use since the last reset_peak
-  int64_t reserved = 0; ///< bytes taken from the system, cached blocks included
+  int64_t in_use = 0;    ///< bytes held by living tensors
+  int64_t peak = 0;      ///< largest in_use since the last reset_peak
+  int64_t reserved = 0;  ///< bytes taken from the system, cached blocks included
 };
 
 MemoryStatistics memory_statistics(Device device);

@@ -23,12 +23,18 @@ std::vector<int64_t> packed_strides(const Shape& shape) {
 template <class Body>
 void dispatch_any(DType dtype, const Body& body) {
   switch (dtype) {
-    case DType::kFloat32: return body(float{});
-    case DType::kFloat64: return body(double{});
-    case DType::kInt64: return body(int64_t{});
-    case DType::kInt32: return body(int32_t{});
-    case DType::kUInt8: return body(uint8_t{});
-    case DType::kBFloat16: break;
+    case DType::kFloat32:
+      return body(float{});
+    case DType::kFloat64:
+      return body(double{});
+    case DType::kInt64:
+      return body(int64_t{});
+    case DType::kInt32:
+      return body(int32_t{});
+    case DType::kUInt8:
+      return body(uint8_t{});
+    case DType::kBFloat16:
+      break;
   }
   fail("bfloat16 tensors live on CUDA devices; this one is on the CPU");
 }
@@ -176,8 +182,8 @@ void Tensor::fill_zero() {
 
 void Tensor::copy_from(const Tensor& source) {
   require(source.shape_ == shape_ && source.dtype_ == dtype_, "cannot copy a tensor of shape ",
-          shape_text(source.shape_), " and type ", dtype_name(source.dtype_), " into one of shape ",
-          shape_text(shape_), " and type ", dtype_name(dtype_));
+          shape_text(source.shape_), " and type ", dtype_name(source.dtype_), " into one of shape ", shape_text(shape_),
+          " and type ", dtype_name(dtype_));
   if (elements() == 0) {
     return;
   }

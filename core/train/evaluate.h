@@ -13,12 +13,12 @@ namespace blockstate::train {
 
 /// What a pass over a data set gives.
 struct Evaluation {
-  double loss = 0;           ///< mean over targets, nats
+  double loss = 0;  ///< mean over targets, nats
   int64_t targets = 0;
-  std::string metric;        ///< name of the one number that models are compared by
+  std::string metric;  ///< name of the one number that models are compared by
   double value = 0;
   bool higher_is_better = true;
-  config::Value details;     ///< all metrics, as `eval --json` prints them
+  config::Value details;  ///< all metrics, as `eval --json` prints them
 };
 
 /// The number models of a task are compared by: accuracy, or bits_per_symbol for a language model.

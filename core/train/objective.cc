@@ -14,7 +14,8 @@ model::ModelInput slice_steps(const model::ModelInput& input, int64_t begin, int
   return part;
 }
 
-LossResult loss_of_logits(const Variable& logits, const Tensor& targets, const Objective& objective, int64_t target_count) {
+LossResult loss_of_logits(const Variable& logits, const Tensor& targets, const Objective& objective,
+                          int64_t target_count) {
   const Variable rows = ops::reshape(logits, {-1, logits.size(-1)});
   const Tensor flat = targets.reshape({-1});
   const Variable row_loss = ops::cross_entropy(rows, flat, objective.label_smoothing);

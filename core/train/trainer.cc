@@ -11,9 +11,7 @@ namespace {
 
 constexpr uint64_t kDropoutPurpose = 0x64726f70;
 
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 }  // namespace
 
@@ -109,10 +107,9 @@ TrainSummary Trainer::run(const std::atomic<bool>& stop) {
 bool Trainer::evaluate_now(const StepEvent& event) {
   const Evaluation evaluation = evaluate_();
   state_.metric = evaluation.value;
-  const bool better =
-      std::isfinite(evaluation.value) &&
-      (!state_.best_metric || (evaluation.higher_is_better ? evaluation.value > *state_.best_metric
-                                                           : evaluation.value < *state_.best_metric));
+  const bool better = std::isfinite(evaluation.value) &&
+                      (!state_.best_metric || (evaluation.higher_is_better ? evaluation.value > *state_.best_metric
+                                                                           : evaluation.value < *state_.best_metric));
   if (better) {
     state_.best_metric = evaluation.value;
     state_.best_step = state_.step;

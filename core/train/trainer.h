@@ -35,9 +35,9 @@ struct StepEvent {
   double loss = 0;
   double lr = 0;
   double grad_norm = 0;
-  bool skipped = false;       ///< gradients were not finite: the step changed nothing
+  bool skipped = false;  ///< gradients were not finite: the step changed nothing
   double tokens_per_second = 0;
-  double seconds = 0;         ///< spent training since this process began, evaluation and saving left out
+  double seconds = 0;  ///< spent training since this process began, evaluation and saving left out
 };
 
 /// What the trainer tells while it runs; every member may be empty.
@@ -51,7 +51,7 @@ struct TrainSummary {
   int64_t step = 0;
   bool finished = false;  ///< false: stopped before the last step
   int64_t tokens = 0;
-  double loss = 0;        ///< of the last step
+  double loss = 0;  ///< of the last step
   double seconds = 0;
   double tokens_per_second = 0;
   int64_t peak_bytes = 0;
@@ -59,7 +59,8 @@ struct TrainSummary {
 };
 
 /// Trains a model step by step, evaluates, saves, resumes. A step is a pure function of (parameters, optimiser state,
-/// seed, step, batch number), all of which a checkpoint holds: stopping and going on gives the same bits as not stopping.
+/// seed, step, batch number), all of which a checkpoint holds: stopping and going on gives the same bits as not
+/// stopping.
 class Trainer {
  public:
   /// `evaluate` may be empty. `model_config` is what config.json of each checkpoint will hold.

@@ -121,9 +121,9 @@ inline Outcome run_chunks(const Subject& subject, const Tensor& x, const nn::Seq
   }
   backward(roots, grads);
   const auto keep_grad = [&](const std::string& name, const Variable& leaf) {
-    outcome.tensors["d " + name] =
-        leaf.grad().defined() ? values_of(leaf.grad())
-                              : std::vector<double>(static_cast<size_t>(leaf.value().elements()), 0.0);
+    outcome.tensors["d " + name] = leaf.grad().defined()
+                                       ? values_of(leaf.grad())
+                                       : std::vector<double>(static_cast<size_t>(leaf.value().elements()), 0.0);
   };
   keep_grad("x", input);
   for (const auto& [name, leaf] : leaves) {
@@ -162,7 +162,8 @@ inline double distance(const Outcome& found, const Outcome& expected, std::strin
 }
 
 /// The carry after running the subject over x from nothing.
-inline std::map<std::string, Tensor> carry_after(const Subject& subject, const Tensor& x, const nn::Sequence& sequence) {
+inline std::map<std::string, Tensor> carry_after(const Subject& subject, const Tensor& x,
+                                                 const nn::Sequence& sequence) {
   nn::CarryMap carry;
   GradMode off(false);
   subject.forward(Variable(x), sequence, &carry);

@@ -49,8 +49,7 @@ struct Built {
 
 /// A sublayer whose parameters are moved off their special initial values, so that no gradient is zero by accident.
 Built build_sublayer(const std::string& name, DType dtype = DType::kFloat64) {
-  std::shared_ptr<nn::Sublayer> sublayer =
-      model::make_sublayer(small_config(), name, 1, nn::Initialiser(5, dtype));
+  std::shared_ptr<nn::Sublayer> sublayer = model::make_sublayer(small_config(), name, 1, nn::Initialiser(5, dtype));
   Built built;
   built.module = sublayer;
   built.subject.forward = [sublayer](const Variable& x, const nn::Sequence& sequence, nn::CarryMap* carry) {
@@ -64,9 +63,8 @@ Tensor random_input(int64_t B, int64_t L, int64_t D, uint64_t key, DType dtype =
   return Tensor::from({B, L, D}, test::random_normal<double>(key, B * L * D)).to(dtype);
 }
 
-const std::vector<std::string> kAll = {"mamba",    "s4d",      "full",     "window",    "strict",  "mlp",
-                                       "gated_mlp", "sh_s4d",   "mh_s4d",   "mf_s4d",    "sh_mamba", "mh_mamba",
-                                       "mf_mamba"};
+const std::vector<std::string> kAll = {"mamba",  "s4d",    "full",   "window",   "strict",   "mlp",     "gated_mlp",
+                                       "sh_s4d", "mh_s4d", "mf_s4d", "sh_mamba", "mh_mamba", "mf_mamba"};
 
 }  // namespace
 
@@ -76,7 +74,8 @@ TEST_CASE("k chunks with carry equal one pass for every sublayer", "[law]") {
   const int64_t B = 2, before = 6, L = 19;
   const Tensor x = random_input(B, L, kWidth, 3);
   const nn::Sequence sequence = nn::plain_sequence(B, L, before);
-  const auto start = test::carry_after(built.subject, random_input(B, before, kWidth, 4), nn::plain_sequence(B, before));
+  const auto start =
+      test::carry_after(built.subject, random_input(B, before, kWidth, 4), nn::plain_sequence(B, before));
   const Outcome whole = test::run_chunks(built.subject, x, sequence, {}, start);
 
   for (const std::vector<int64_t>& cuts :
@@ -170,8 +169,7 @@ TEST_CASE("packed records equal separate ones, and padding is the identity", "[l
       record[static_cast<size_t>(begins[r] + i)] = static_cast<int64_t>(r);
     }
   }
-  const nn::Sequence packed =
-      nn::make_sequence(Tensor::from({1, L}, position), Tensor::from({1, L}, record), 3, 0);
+  const nn::Sequence packed = nn::make_sequence(Tensor::from({1, L}, position), Tensor::from({1, L}, record), 3, 0);
   const Outcome together = test::run_chunks(built.subject, x, packed, {}, {});
   const Outcome in_chunks = test::run_chunks(built.subject, x, packed, {5, 13}, {});
   std::string worst;
@@ -181,8 +179,8 @@ TEST_CASE("packed records equal separate ones, and padding is the identity", "[l
 
   for (size_t r = 0; r < lengths.size(); ++r) {
     const Tensor alone = x.slice(1, begins[r], begins[r] + lengths[r]).packed();
-    const std::vector<double> separate = test::values_of(
-        built.subject.forward(Variable(alone), nn::plain_sequence(1, lengths[r]), nullptr).value());
+    const std::vector<double> separate =
+        test::values_of(built.subject.forward(Variable(alone), nn::plain_sequence(1, lengths[r]), nullptr).value());
     double error = 0;
     for (int64_t i = 0; i < lengths[r] * kWidth; ++i) {
       error = std::max(error, std::abs(separate[static_cast<size_t>(i)] -
@@ -208,8 +206,8 @@ TEST_CASE("a shorter row's carry is that of its own last step", "[law]") {
   }
   const auto ragged = test::carry_after(
       built.subject, x, nn::make_sequence(Tensor::from({2, L}, position), Tensor::from({2, L}, record), 2, 0));
-  const auto alone = test::carry_after(built.subject, x.slice(0, 1, 2).slice(1, 0, shorter).packed(),
-                                       nn::plain_sequence(1, shorter));
+  const auto alone =
+      test::carry_after(built.subject, x.slice(0, 1, 2).slice(1, 0, shorter).packed(), nn::plain_sequence(1, shorter));
   for (const auto& [key, value] : ragged) {
     if (name.substr(0, 3) == "mf_" && key.substr(0, 8) == "context.") {
       continue;  // read by the record's next window only, and this record has ended
