@@ -317,7 +317,9 @@
     byId('smooth').addEventListener('change', (event) => { state.smooth = event.target.checked; drawAll(); });
     byId('log').addEventListener('change', (event) => { state.log = event.target.checked; drawAll(); });
     for (const place of document.querySelectorAll('.metric-name')) {
-      place.textContent = data.metric;
+      // The final metric may be that of the test data; the curve is always that of the validation data.
+      const curve = place.classList.contains('measured-on-validation');
+      place.textContent = curve ? data.metric.replace(/^(test|validation) /, '') : data.metric;
     }
     byId('bands').hidden = !variants.some((variant) => variant.runs.length > 1);
   }
