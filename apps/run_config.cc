@@ -32,8 +32,8 @@ void DataConfig::visit(config::Visitor& v) {
   v.field("valid_fraction", valid_fraction, "part of `train` held out where nothing else says what to validate on",
           config::at_least(0).below(1));
   v.field("regions", regions, "dna: BED file of regions of the FASTA `train`; column 4 is the label");
-  v.field("valid_regions", valid_regions, "dna: the same for `valid`");
-  v.field("test_regions", test_regions, "dna: the same for `test`");
+  v.field("valid_regions", valid_regions, "dna: the same for `valid`, or for `train` where `valid` is empty");
+  v.field("test_regions", test_regions, "dna: the same for `test`, or for `train` where `test` is empty");
   v.field("columns", columns, "names of a manifest's columns, by role: { sequence = \"seq\", label = \"class\" }");
   v.field("header", header, "column names of a manifest that has no header line");
   v.field("separator", separator, "one character between a manifest's fields");
