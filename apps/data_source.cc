@@ -218,8 +218,8 @@ std::shared_ptr<data::Dataset> open_data(const RunConfig& run, const TaskShape& 
     return synthetic(run, split);
   }
   // Regions without a file of their own lie in the training FASTA.
-  const std::string& own = file_of(run, split).empty() && !regions_of(run, split).empty() ? run.data.train
-                                                                                          : file_of(run, split);
+  const std::string& own =
+      file_of(run, split).empty() && !regions_of(run, split).empty() ? run.data.train : file_of(run, split);
   const std::string& chosen = file.empty() ? own : file;
   // Where no file is named for a split, the rows of the training manifest may name it.
   const bool fallback = chosen.empty();
