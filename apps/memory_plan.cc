@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "apps/data_source.h"
 #include "core/train/objective.h"
 
 namespace blockstate::apps {
@@ -19,19 +20,7 @@ data::Batch probe_batch(const model::ModelShape& shape, int64_t length) {
   }
   example.label = 0;
   example.position_labels.assign(static_cast<size_t>(length), 0);
-  data::BatchOptions options;
-  options.start_token = shape.start_token ? shape.vocabulary : -1;
-  switch (shape.head) {
-    case model::HeadKind::kLanguageModel:
-      options.targets = data::TargetKind::kNextToken;
-      break;
-    case model::HeadKind::kClassify:
-      options.targets = data::TargetKind::kLabel;
-      break;
-    case model::HeadKind::kPerPosition:
-      options.targets = data::TargetKind::kPerPosition;
-      break;
-  }
+  const data::BatchOptions options = batch_options({shape, {}}, true);
   if (options.targets != data::TargetKind::kPerPosition) {
     example.position_labels.clear();
   }
