@@ -60,7 +60,8 @@ int run_inspect(const InspectArguments& arguments) {
   std::printf("%-44s %-20s %12s\n", "together", "", format_count(model.parameter_count()).c_str());
   std::printf("\nrecords start at multiples of %s steps in a row (stride)\n", format_count(model.stride()).c_str());
   const DataConfig& data = loaded.run.data;
-  const int64_t patch = model.shape().vocabulary > 0 ? 1 : data.patch;
+  // Samples or bases of one step.
+  const int64_t patch = data.input == "kmer" ? data.kmer : model.shape().vocabulary > 0 ? 1 : data.patch;
   int64_t length = arguments.length;
   if (length == 0) {
     length = data.length > 0 ? (data.length + patch - 1) / patch : 1024;
