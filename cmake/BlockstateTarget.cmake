@@ -4,6 +4,8 @@
 set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_CUDA_STANDARD 17)
+set(CMAKE_CUDA_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_VISIBILITY_PRESET hidden)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 if(NOT CMAKE_BUILD_TYPE)
@@ -15,10 +17,10 @@ set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
 
 add_library(blockstate_options INTERFACE)
 target_compile_options(blockstate_options INTERFACE
-  -Wall -Wextra -Wshadow -Wno-unused-parameter -fno-math-errno
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow -Wno-unused-parameter -fno-math-errno>
   # g++ 12 sees an overlap in every "text" + std::string (GCC bug 105651).
-  $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>
-  $<$<BOOL:${BLOCKSTATE_WERROR}>:-Werror>)
+  $<$<AND:$<CXX_COMPILER_ID:GNU>,$<COMPILE_LANGUAGE:CXX>>:-Wno-restrict>
+  $<$<AND:$<BOOL:${BLOCKSTATE_WERROR}>,$<COMPILE_LANGUAGE:CXX>>:-Werror>)
 if(BLOCKSTATE_SANITIZE)
   # With sanitizers g++ 12 sees uninitialised values in std::regex (in Catch2's main) that are none.
   target_compile_options(blockstate_options INTERFACE

@@ -45,4 +45,19 @@ template <class T>
 double squared_norm(const NormTensor<T>* tensors, int64_t tensor_count);
 }  // namespace cpu
 
+/// What a step needs and says, in the device's memory, so that no step waits for the host.
+struct AdamWReport {
+  double squared_norm;  // of the gradients times gradient_scale; not finite: the step is skipped
+  int64_t step;         // t: steps taken, this one included unless skipped
+};
+
+namespace cuda {
+/// One step over all tensors, clipped to `clip` (0: no limit). Reads report->step as the steps taken before and writes
+/// the report; nothing but the report changes where the norm is not finite. options.step is not read. `tensors` lies in
+/// host memory.
+template <class T>
+void adamw_step(const Exec& exec, const AdamWTensor<T>* tensors, int64_t tensor_count, const AdamWOptions& options,
+                double clip, AdamWReport* report);
+}  // namespace cuda
+
 }  // namespace blockstate::kernels

@@ -21,31 +21,33 @@
 #include <cstdint>
 
 #include "core/base/view.h"
+#include "kernels/cuda_exec.h"
 
 namespace blockstate::kernels {
 
-template <class T>
+/// T: activations. P: parameters, states and sums, float on CUDA devices whatever T is; on the CPU T and P are the same.
+template <class T, class P = T>
 struct AttentionForward {
   View<T, 4> y;
-  View<T, 3> log_sum_exp;  // absent: no backward will follow
+  View<P, 3> log_sum_exp;  // absent: no backward will follow
   View<const T, 4> q;
   View<const T, 4> k;
   View<const T, 4> v;
   View<const int64_t, 2> begin;
   View<const int64_t, 2> end;
-  View<const T, 2> bias;  // absent: none
-  T scale = 1;
+  View<const P, 2> bias;  // absent: none
+  P scale = 1;
   int64_t offset = 0;
 };
 
-template <class T>
+template <class T, class P = T>
 struct AttentionBackward {
   View<T, 4> dq;
   View<T, 4> dk;
   View<T, 4> dv;
-  View<T, 2> dbias;  // absent: none
+  View<P, 2> dbias;  // absent: none
   View<const T, 4> dy;
-  AttentionForward<T> forward;  // its inputs, y and log_sum_exp
+  AttentionForward<T, P> forward;  // its inputs, y and log_sum_exp
 };
 
 namespace cpu {
@@ -54,5 +56,12 @@ void attention_forward(const AttentionForward<T>& args);
 template <class T>
 void attention_backward(const AttentionBackward<T>& args);
 }  // namespace cpu
+
+namespace cuda {
+template <class T>
+void attention_forward(const Exec& exec, const AttentionForward<T, float>& args);
+template <class T>
+void attention_backward(const Exec& exec, const AttentionBackward<T, float>& args);
+}  // namespace cuda
 
 }  // namespace blockstate::kernels

@@ -20,32 +20,34 @@
 #include <cstdint>
 
 #include "core/base/view.h"
+#include "kernels/cuda_exec.h"
 
 namespace blockstate::kernels {
 
-template <class T>
+/// T: activations. P: parameters, states and sums, float on CUDA devices whatever T is; on the CPU T and P are the same.
+template <class T, class P = T>
 struct CausalConv1dForward {
   View<T, 3> y;
   View<T, 3> final;  // absent: not wanted
   View<const T, 3> x;
-  View<const T, 2> weight;
-  View<const T, 1> bias;     // absent: none
+  View<const P, 2> weight;
+  View<const P, 1> bias;     // absent: none
   View<const T, 3> initial;  // absent: zeros
   View<const int64_t, 2> position;
   bool silu = true;
 };
 
-template <class T>
+template <class T, class P = T>
 struct CausalConv1dBackward {
   View<T, 3> dx;
-  View<T, 2> dweight;
-  View<T, 1> dbias;     // absent: none
+  View<P, 2> dweight;
+  View<P, 1> dbias;     // absent: none
   View<T, 3> dinitial;  // absent: not wanted
   View<const T, 3> dy;
   View<const T, 3> dfinal;  // absent: zeros
   View<const T, 3> x;
-  View<const T, 2> weight;
-  View<const T, 1> bias;
+  View<const P, 2> weight;
+  View<const P, 1> bias;
   View<const T, 3> initial;
   View<const int64_t, 2> position;
   bool silu = true;
@@ -57,5 +59,12 @@ void causal_conv1d_forward(const CausalConv1dForward<T>& args);
 template <class T>
 void causal_conv1d_backward(const CausalConv1dBackward<T>& args);
 }  // namespace cpu
+
+namespace cuda {
+template <class T>
+void causal_conv1d_forward(const Exec& exec, const CausalConv1dForward<T, float>& args);
+template <class T>
+void causal_conv1d_backward(const Exec& exec, const CausalConv1dBackward<T, float>& args);
+}  // namespace cuda
 
 }  // namespace blockstate::kernels

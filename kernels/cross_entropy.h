@@ -12,26 +12,28 @@
 #include <cstdint>
 
 #include "core/base/view.h"
+#include "kernels/cuda_exec.h"
 
 namespace blockstate::kernels {
 
-template <class T>
+/// T: activations. P: parameters, states and sums, float on CUDA devices whatever T is; on the CPU T and P are the same.
+template <class T, class P = T>
 struct CrossEntropyForward {
-  View<T, 1> loss;
-  View<T, 1> log_sum_exp;
+  View<P, 1> loss;
+  View<P, 1> log_sum_exp;
   View<const T, 2> logits;
   View<const int64_t, 1> targets;
-  T label_smoothing = 0;
+  P label_smoothing = 0;
 };
 
-template <class T>
+template <class T, class P = T>
 struct CrossEntropyBackward {
   View<T, 2> dlogits;
-  View<const T, 1> dloss;
+  View<const P, 1> dloss;
   View<const T, 2> logits;
   View<const int64_t, 1> targets;
-  View<const T, 1> log_sum_exp;
-  T label_smoothing = 0;
+  View<const P, 1> log_sum_exp;
+  P label_smoothing = 0;
 };
 
 namespace cpu {
@@ -40,5 +42,13 @@ void cross_entropy_forward(const CrossEntropyForward<T>& args);
 template <class T>
 void cross_entropy_backward(const CrossEntropyBackward<T>& args);
 }  // namespace cpu
+
+/// On CUDA a target of V or more is treated as ignored: the caller checks targets where they come from, on the host.
+namespace cuda {
+template <class T>
+void cross_entropy_forward(const Exec& exec, const CrossEntropyForward<T, float>& args);
+template <class T>
+void cross_entropy_backward(const Exec& exec, const CrossEntropyBackward<T, float>& args);
+}  // namespace cuda
 
 }  // namespace blockstate::kernels

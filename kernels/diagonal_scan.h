@@ -19,34 +19,36 @@
 #include <cstdint>
 
 #include "core/base/view.h"
+#include "kernels/cuda_exec.h"
 
 namespace blockstate::kernels {
 
 inline constexpr int64_t kDiagonalCheckpoint = 64;
 
-template <class T>
+/// T: activations. P: parameters, states and sums, float on CUDA devices whatever T is; on the CPU T and P are the same.
+template <class T, class P = T>
 struct DiagonalScanForward {
   View<T, 3> y;
-  View<T, 4> final;       // absent: not wanted
-  View<T, 5> checkpoint;  // absent: no backward will follow
+  View<P, 4> final;       // absent: not wanted
+  View<P, 5> checkpoint;  // absent: no backward will follow
   View<const T, 3> u;
-  View<const T, 3> a;
-  View<const T, 3> c;
-  View<const T, 1> D;        // absent: 0
-  View<const T, 4> initial;  // absent: 0
+  View<const P, 3> a;
+  View<const P, 3> c;
+  View<const P, 1> D;        // absent: 0
+  View<const P, 4> initial;  // absent: 0
   View<const int64_t, 2> position;
 };
 
-template <class T>
+template <class T, class P = T>
 struct DiagonalScanBackward {
   View<T, 3> du;
-  View<T, 3> da;
-  View<T, 3> dc;
-  View<T, 1> dD;
-  View<T, 4> dinitial;  // absent: not wanted
+  View<P, 3> da;
+  View<P, 3> dc;
+  View<P, 1> dD;
+  View<P, 4> dinitial;  // absent: not wanted
   View<const T, 3> dy;
-  View<const T, 4> dfinal;         // absent: 0
-  DiagonalScanForward<T> forward;  // its inputs and checkpoint; y and final are not read
+  View<const P, 4> dfinal;         // absent: 0
+  DiagonalScanForward<T, P> forward;  // its inputs and checkpoint; y and final are not read
 };
 
 /// S4D's zero-order hold:  lambda = -exp(log_real) + i * imaginary;  dt = exp(log_dt)
@@ -86,5 +88,18 @@ void s4d_discretize(const S4dDiscretize<T>& args);
 template <class T>
 void s4d_discretize_backward(const S4dDiscretizeBackward<T>& args);
 }  // namespace cpu
+
+namespace cuda {
+/// Steps between checkpoints: on CUDA checkpoint is (B, ceil(L / this), P, 2, D).
+inline constexpr int64_t kDiagonalCheckpoint = 256;
+template <class T>
+void diagonal_scan_forward(const Exec& exec, const DiagonalScanForward<T, float>& args);
+template <class T>
+void diagonal_scan_backward(const Exec& exec, const DiagonalScanBackward<T, float>& args);
+template <class T>
+void s4d_discretize(const Exec& exec, const S4dDiscretize<T>& args);
+template <class T>
+void s4d_discretize_backward(const Exec& exec, const S4dDiscretizeBackward<T>& args);
+}  // namespace cuda
 
 }  // namespace blockstate::kernels

@@ -9,6 +9,7 @@
 
 #include "core/base/random.h"
 #include "core/base/view.h"
+#include "kernels/cuda_exec.h"
 
 namespace blockstate::kernels {
 
@@ -75,4 +76,29 @@ template <class T>
 void dropout(const Dropout<T>& args);
 
 }  // namespace cpu
+
+/// The same; T is float or BFloat16, computed in float. Sums over rows are float.
+namespace cuda {
+template <class T>
+void activation_forward(const Exec& exec, View<T, 2> y, View<const T, 2> x, Activation activation);
+template <class T>
+void activation_backward(const Exec& exec, View<T, 2> dx, View<const T, 2> dy, View<const T, 2> x,
+                         Activation activation);
+template <class T>
+void gated_forward(const Exec& exec, View<T, 2> y, View<const T, 2> value, View<const T, 2> gate,
+                   Activation activation);
+template <class T>
+void gated_backward(const Exec& exec, View<T, 2> dvalue, View<T, 2> dgate, View<const T, 2> dy,
+                    View<const T, 2> value, View<const T, 2> gate, Activation activation);
+template <class T>
+void add(const Exec& exec, View<T, 2> y, View<const T, 2> a, View<const T, 2> b);
+template <class T>
+void accumulate(const Exec& exec, View<T, 2> y, View<const T, 2> x, float scale);
+template <class T>
+void scale(const Exec& exec, View<T, 2> y, View<const T, 2> x, float scale);
+template <class T>
+void add_column_sums(const Exec& exec, View<float, 1> sum, View<const T, 2> x);
+template <class T>
+void dropout(const Exec& exec, const Dropout<T>& args);
+}  // namespace cuda
 }  // namespace blockstate::kernels

@@ -8,19 +8,21 @@
 #pragma once
 
 #include "core/base/view.h"
+#include "kernels/cuda_exec.h"
 
 namespace blockstate::kernels {
 
-template <class T>
+/// T: factors. C: the product; float or T where T is BFloat16. P: bias, alpha, beta, as in the other ops.
+template <class T, class C = T, class P = T>
 struct Gemm {
-  View<T, 2> c;
+  View<C, 2> c;
   View<const T, 2> a;
   View<const T, 2> b;
-  View<const T, 1> bias;  // absent: none
+  View<const P, 1> bias;  // absent: none
   bool transpose_a = false;
   bool transpose_b = false;
-  T alpha = 1;
-  T beta = 0;
+  P alpha = 1;
+  P beta = 0;
 };
 
 namespace cpu {
@@ -28,5 +30,12 @@ namespace cpu {
 template <class T>
 void gemm(const Gemm<T>& args);
 }  // namespace cpu
+
+namespace cuda {
+/// cuBLASLt, sums in float. (T, C): (float, float), (BFloat16, BFloat16), (BFloat16, float). float products are made in
+/// float, not TF32.
+template <class T, class C>
+void gemm(const Exec& exec, const Gemm<T, C, float>& args);
+}  // namespace cuda
 
 }  // namespace blockstate::kernels

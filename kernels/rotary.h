@@ -12,10 +12,21 @@
 #include <cstdint>
 
 #include "core/base/view.h"
+#include "kernels/cuda_exec.h"
 
-namespace blockstate::kernels::cpu {
+namespace blockstate::kernels {
+
+namespace cpu {
 
 template <class T>
 void rotary(View<T, 4> y, View<const T, 4> x, View<const int64_t, 2> position, double base, bool inverse);
 
-}  // namespace blockstate::kernels::cpu
+}  // namespace cpu
+
+namespace cuda {
+template <class T>
+void rotary(const Exec& exec, View<T, 4> y, View<const T, 4> x, View<const int64_t, 2> position, double base,
+            bool inverse);
+}  // namespace cuda
+
+}  // namespace blockstate::kernels

@@ -22,42 +22,44 @@
 #include <cstdint>
 
 #include "core/base/view.h"
+#include "kernels/cuda_exec.h"
 
 namespace blockstate::kernels {
 
 inline constexpr int64_t kScanCheckpoint = 64;
 
-template <class T>
+/// T: activations. P: parameters, states and sums, float on CUDA devices whatever T is; on the CPU T and P are the same.
+template <class T, class P = T>
 struct SelectiveScanForward {
   View<T, 3> y;
-  View<T, 3> final;       // absent: not wanted
-  View<T, 4> checkpoint;  // absent: no backward will follow
+  View<P, 3> final;       // absent: not wanted
+  View<P, 4> checkpoint;  // absent: no backward will follow
   View<const T, 3> u;
   View<const T, 3> delta;
-  View<const T, 2> A;
+  View<const P, 2> A;
   View<const T, 3> B;
   View<const T, 3> C;
-  View<const T, 1> D;           // absent: 0
+  View<const P, 1> D;           // absent: 0
   View<const T, 3> z;           // absent: no gate
-  View<const T, 1> delta_bias;  // absent: 0
-  View<const T, 3> initial;     // absent: 0
+  View<const P, 1> delta_bias;  // absent: 0
+  View<const P, 3> initial;     // absent: 0
   View<const int64_t, 2> position;
 };
 
-template <class T>
+template <class T, class P = T>
 struct SelectiveScanBackward {
   View<T, 3> du;
   View<T, 3> ddelta;
-  View<T, 2> dA;
+  View<P, 2> dA;
   View<T, 3> dB;
   View<T, 3> dC;
-  View<T, 1> dD;  // absent: not wanted, as the next three
+  View<P, 1> dD;  // absent: not wanted, as the next three
   View<T, 3> dz;
-  View<T, 1> ddelta_bias;
-  View<T, 3> dinitial;
+  View<P, 1> ddelta_bias;
+  View<P, 3> dinitial;
   View<const T, 3> dy;
-  View<const T, 3> dfinal;          // absent: 0
-  SelectiveScanForward<T> forward;  // its inputs and checkpoint; y and final are not read
+  View<const P, 3> dfinal;          // absent: 0
+  SelectiveScanForward<T, P> forward;  // its inputs and checkpoint; y and final are not read
 };
 
 namespace cpu {
@@ -66,5 +68,14 @@ void selective_scan_forward(const SelectiveScanForward<T>& args);
 template <class T>
 void selective_scan_backward(const SelectiveScanBackward<T>& args);
 }  // namespace cpu
+
+namespace cuda {
+/// Steps between checkpoints: on CUDA checkpoint is (B, ceil(L / this), D, N).
+inline constexpr int64_t kScanCheckpoint = 256;
+template <class T>
+void selective_scan_forward(const Exec& exec, const SelectiveScanForward<T, float>& args);
+template <class T>
+void selective_scan_backward(const Exec& exec, const SelectiveScanBackward<T, float>& args);
+}  // namespace cuda
 
 }  // namespace blockstate::kernels

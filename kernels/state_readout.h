@@ -9,8 +9,11 @@
 #pragma once
 
 #include "core/base/view.h"
+#include "kernels/cuda_exec.h"
 
-namespace blockstate::kernels::cpu {
+namespace blockstate::kernels {
+
+namespace cpu {
 
 template <class T>
 void state_readout_forward(View<T, 3> y, View<const T, 3> state, View<const T, 3> weight);
@@ -18,4 +21,15 @@ template <class T>
 void state_readout_backward(View<T, 3> dstate, View<T, 3> dweight, View<const T, 3> dy, View<const T, 3> state,
                             View<const T, 3> weight);
 
-}  // namespace blockstate::kernels::cpu
+}  // namespace cpu
+
+/// T is float: states are.
+namespace cuda {
+template <class T>
+void state_readout_forward(const Exec& exec, View<T, 3> y, View<const T, 3> state, View<const T, 3> weight);
+template <class T>
+void state_readout_backward(const Exec& exec, View<T, 3> dstate, View<T, 3> dweight, View<const T, 3> dy,
+                            View<const T, 3> state, View<const T, 3> weight);
+}  // namespace cuda
+
+}  // namespace blockstate::kernels

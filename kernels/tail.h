@@ -12,8 +12,11 @@
 #include <cstdint>
 
 #include "core/base/view.h"
+#include "kernels/cuda_exec.h"
 
-namespace blockstate::kernels::cpu {
+namespace blockstate::kernels {
+
+namespace cpu {
 
 template <class T>
 void tail_forward(View<T, 3> y, View<const T, 3> past, View<const T, 3> x, View<const int64_t, 1> end,
@@ -22,4 +25,15 @@ template <class T>
 void tail_backward(View<T, 3> dpast, View<T, 3> dx, View<const T, 3> dy, View<const int64_t, 1> end,
                    View<const int64_t, 1> known);
 
-}  // namespace blockstate::kernels::cpu
+}  // namespace cpu
+
+namespace cuda {
+template <class T>
+void tail_forward(const Exec& exec, View<T, 3> y, View<const T, 3> past, View<const T, 3> x,
+                  View<const int64_t, 1> end, View<const int64_t, 1> known);
+template <class T>
+void tail_backward(const Exec& exec, View<T, 3> dpast, View<T, 3> dx, View<const T, 3> dy,
+                   View<const int64_t, 1> end, View<const int64_t, 1> known);
+}  // namespace cuda
+
+}  // namespace blockstate::kernels

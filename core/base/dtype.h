@@ -5,6 +5,8 @@
 #include <string_view>
 #include <type_traits>
 
+#include "core/base/bfloat16.h"
+
 namespace blockstate {
 
 /// Element types of tensors (docs/numerics.md). float64 serves checks on the CPU; bfloat16 lives on CUDA devices.
@@ -25,6 +27,10 @@ struct DTypeOf<float> {
 template <>
 struct DTypeOf<double> {
   static constexpr DType kValue = DType::kFloat64;
+};
+template <>
+struct DTypeOf<BFloat16> {
+  static constexpr DType kValue = DType::kBFloat16;
 };
 template <>
 struct DTypeOf<int64_t> {

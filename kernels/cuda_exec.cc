@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cuda_exec.h"
+
+#include <cuda_runtime_api.h>
+
+#include <array>
+#include <mutex>
+
+#include "core/base/check.h"
+
+namespace blockstate::kernels::cuda {
+namespace {
+
+constexpr int kMaxDevices = 64;
+constexpr int kOldestCapability = 80;
+
+cudaStream_t stream_of(const Exec& exec) { return static_cast<cudaStream_t>(exec.stream); }
+
+void check(cudaError_t status, const char* what) {
+  if (status != cudaSuccess) {
+    cudaGetLastError();
+    fail("CUDA failed to ", what, ": ", cudaGetErrorString(status));
+  }
+}
+
+std::string version_text(int version) { return join(version / 1000, ".", version % 1000 / 10); }
+
+cudaMemPool_t pool_of(const Exec& exec) {
+  cudaMemPool_t pool;
+  check(cudaDeviceGetDefaultMemPool(&pool, exec.device), "find the memory pool");
+  return pool;
+}
+
+Exec make_exec(int device) {
+  const std::string reason = why_unusable(device);
+  require(reason.empty(), reason);
+  check(cudaSetDevice(device), "select the GPU");
+  Exec made;
+  made.device = device;
+  cudaStream_t stream;
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "make a stream");
+  made.stream = stream;
+  // Freed blocks stay with the process: a training step asks for the same sizes over and over.
+  uint64_t threshold = UINT64_MAX;
+  check(cudaMemPoolSetAttribute(pool_of(made), cudaMemPoolAttrReleaseThreshold, &threshold), "set up the memory pool");
+  return made;
+}
+
+}  // namespace
+
+int device_count() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess) {
+    cudaGetLastError();
+    return 0;
+  }
+  return count;
+}
+
+std::string why_unusable(int device) {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status == cudaErrorInsufficientDriver) {
+    int driver = 0, runtime = 0;
+    cudaDriverGetVersion(&driver);
+    cudaRuntimeGetVersion(&runtime);
+    return driver == 0 ? "no NVIDIA driver was found on this machine; use device = \"cpu\""
+                       : join("the NVIDIA driver serves CUDA ", version_text(driver), ", blockstate was built with CUDA ",
+                              version_text(runtime), "; install a newer driver or use device = \"cpu\"");
+  }
+  if (status != cudaSuccess || count == 0) {
+    cudaGetLastError();
+    return "no GPU was found on this machine; use device = \"cpu\"";
+  }
+  if (device < 0 || device >= count) {
+    return join("cuda:", device, " was asked for, but this machine has ", count, count == 1 ? " GPU" : " GPUs",
+                ", counted from 0");
+  }
+  const DeviceProperties properties = device_properties(device);
+  if (properties.compute_capability < kOldestCapability) {
+    return join(properties.name, " has compute capability ", properties.compute_capability / 10, ".",
+                properties.compute_capability % 10, "; blockstate needs ", kOldestCapability / 10, ".",
+                kOldestCapability % 10, " (Ampere, 2020) or newer. Use device = \"cpu\"");
+  }
+  return {};
+}
+
+DeviceProperties device_properties(int device) {
+  cudaDeviceProp found;
+  check(cudaGetDeviceProperties(&found, device), "read the properties of the GPU");
+  DeviceProperties properties;
+  properties.name = found.name;
+  properties.multiprocessors = found.multiProcessorCount;
+  properties.compute_capability = 10 * found.major + found.minor;
+  properties.memory = static_cast<int64_t>(found.totalGlobalMem);
+  properties.l2_cache = found.l2CacheSize;
+  check(cudaDeviceGetAttribute(&properties.clock_khz, cudaDevAttrClockRate, device), "read the clock of the GPU");
+  return properties;
+}
+
+Exec exec(int device) {
+  static std::mutex mutex;
+  static std::array<Exec, kMaxDevices> made;
+  std::lock_guard lock(mutex);
+  require(device >= 0 && device < kMaxDevices, "cuda:", device, " is no GPU of this machine");
+  if (made[device].stream == nullptr) {
+    made[device] = make_exec(device);
+  }
+  check(cudaSetDevice(device), "select the GPU");  // a setting of the thread
+  return made[device];
+}
+
+void synchronize(const Exec& exec) { check(cudaStreamSynchronize(stream_of(exec)), "finish the work of the GPU"); }
+
+std::byte* take_memory(const Exec& exec, int64_t bytes) {
+  void* memory = nullptr;
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    const cudaError_t status = cudaMallocAsync(&memory, static_cast<size_t>(bytes > 0 ? bytes : 1), stream_of(exec));
+    if (status == cudaSuccess) {
+      return static_cast<std::byte*>(memory);
+    }
+    cudaGetLastError();
+    require(status == cudaErrorMemoryAllocation, "CUDA failed to allocate ", bytes, " bytes: ",
+            cudaGetErrorString(status));
+    cudaStreamSynchronize(stream_of(exec));
+    release_memory(exec);
+  }
+  return nullptr;
+}
+
+void give_memory(const Exec& exec, std::byte* memory) {
+  cudaFreeAsync(memory, stream_of(exec));  // an earlier error of the stream would come back here: it is reported elsewhere
+}
+
+int64_t reserved_memory(const Exec& exec) {
+  uint64_t bytes = 0;
+  check(cudaMemPoolGetAttribute(pool_of(exec), cudaMemPoolAttrReservedMemCurrent, &bytes), "read the memory pool");
+  return static_cast<int64_t>(bytes);
+}
+
+int64_t free_memory(const Exec& exec) {
+  size_t free = 0, total = 0;
+  check(cudaMemGetInfo(&free, &total), "read the memory of the GPU");
+  uint64_t used = 0;
+  check(cudaMemPoolGetAttribute(pool_of(exec), cudaMemPoolAttrUsedMemCurrent, &used), "read the memory pool");
+  return static_cast<int64_t>(free) + reserved_memory(exec) - static_cast<int64_t>(used);
+}
+
+void release_memory(const Exec& exec) { cudaMemPoolTrimTo(pool_of(exec), 0); }
+
+void copy_to_device(const Exec& exec, void* to, const void* from, int64_t bytes) {
+  // From pageable memory the call returns when the source has been read.
+  check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, stream_of(exec)),
+        "copy to the GPU");
+}
+
+void copy_to_host(const Exec& exec, void* to, const void* from, int64_t bytes) {
+  check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, stream_of(exec)),
+        "copy from the GPU");
+  synchronize(exec);
+}
+
+void copy_on_device(const Exec& exec, void* to, const void* from, int64_t bytes) {
+  check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice, stream_of(exec)),
+        "copy on the GPU");
+}
+
+void fill_zero(const Exec& exec, void* to, int64_t bytes) {
+  check(cudaMemsetAsync(to, 0, static_cast<size_t>(bytes), stream_of(exec)), "clear memory of the GPU");
+}
+
+}  // namespace blockstate::kernels::cuda

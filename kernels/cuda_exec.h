@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where CUDA kernels run. Free of CUDA headers, so that every room can hold one; C++17-clean.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace blockstate::kernels::cuda {
+
+/// One GPU and the stream that all its work is put on, in order: what a kernel writes, a later one may read, and memory
+/// given back may be handed out again at once.
+struct Exec {
+  int device = 0;
+  void* stream = nullptr;  ///< cudaStream_t
+};
+
+/// GPUs that this build can use; 0 where the build has no CUDA code, where there is no driver, or no GPU.
+int device_count();
+/// A sentence that says why a GPU cannot be used, and what would help; empty where it can be.
+std::string why_unusable(int device);
+
+struct DeviceProperties {
+  std::string name;
+  int multiprocessors = 0;
+  int compute_capability = 0;  ///< 90 for 9.0
+  int64_t memory = 0;          ///< bytes
+  int64_t l2_cache = 0;        ///< bytes
+  int clock_khz = 0;
+};
+DeviceProperties device_properties(int device);
+
+/// The device's stream, made at the first call. Error that says what is missing where there is no usable GPU.
+Exec exec(int device);
+/// Waits for all work put on the stream, and reports an error that a kernel ran into.
+void synchronize(const Exec& exec);
+
+/// Memory for later work of this stream, from the driver's pool. Null where there is not enough.
+std::byte* take_memory(const Exec& exec, int64_t bytes);
+void give_memory(const Exec& exec, std::byte* memory);
+/// Bytes that the pool holds, in use or cached.
+int64_t reserved_memory(const Exec& exec);
+/// Bytes of the device that nobody holds, this process's cached ones included.
+int64_t free_memory(const Exec& exec);
+/// Gives cached memory back to the device.
+void release_memory(const Exec& exec);
+
+/// Copies are ordered with the stream's work. To and from the host they return when the host may use or reuse its side.
+void copy_to_device(const Exec& exec, void* to, const void* from, int64_t bytes);
+void copy_to_host(const Exec& exec, void* to, const void* from, int64_t bytes);
+void copy_on_device(const Exec& exec, void* to, const void* from, int64_t bytes);
+void fill_zero(const Exec& exec, void* to, int64_t bytes);
+
+}  // namespace blockstate::kernels::cuda

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// Stands in for cuda_exec.cc in a build without CUDA: there is no GPU, and whoever asks for one is told so.
+#include "core/base/check.h"
+#include "kernels/cuda_exec.h"
+
+namespace blockstate::kernels::cuda {
+namespace {
+
+constexpr const char* kMissing =
+    "this build of blockstate has no CUDA code; build it with the preset \"cuda\", or use device = \"cpu\"";
+
+}  // namespace
+
+int device_count() { return 0; }
+std::string why_unusable(int) { return kMissing; }
+DeviceProperties device_properties(int) { fail(kMissing); }
+Exec exec(int) { fail(kMissing); }
+void synchronize(const Exec&) { fail(kMissing); }
+std::byte* take_memory(const Exec&, int64_t) { fail(kMissing); }
+void give_memory(const Exec&, std::byte*) {}
+int64_t reserved_memory(const Exec&) { return 0; }
+int64_t free_memory(const Exec&) { return 0; }
+void release_memory(const Exec&) {}
+void copy_to_device(const Exec&, void*, const void*, int64_t) { fail(kMissing); }
+void copy_to_host(const Exec&, void*, const void*, int64_t) { fail(kMissing); }
+void copy_on_device(const Exec&, void*, const void*, int64_t) { fail(kMissing); }
+void fill_zero(const Exec&, void*, int64_t) { fail(kMissing); }
+
+}  // namespace blockstate::kernels::cuda
