@@ -10,6 +10,8 @@
 
 #include <cstdint>
 
+#include "kernels/cuda_exec.h"
+
 namespace blockstate::kernels {
 
 template <class T>
