@@ -31,6 +31,12 @@ cudaMemPool_t pool_of(const Exec& exec) {
   return pool;
 }
 
+int64_t pool_bytes(const Exec& exec, cudaMemPoolAttr attribute) {
+  uint64_t bytes = 0;
+  check(cudaMemPoolGetAttribute(pool_of(exec), attribute, &bytes), "read the memory pool");
+  return static_cast<int64_t>(bytes);
+}
+
 Exec make_exec(int device) {
   const std::string reason = why_unusable(device);
   require(reason.empty(), reason);
@@ -132,18 +138,21 @@ void give_memory(const Exec& exec, std::byte* memory) {
   cudaFreeAsync(memory, stream_of(exec));  // an earlier error of the stream would come back here: it is reported elsewhere
 }
 
-int64_t reserved_memory(const Exec& exec) {
-  uint64_t bytes = 0;
-  check(cudaMemPoolGetAttribute(pool_of(exec), cudaMemPoolAttrReservedMemCurrent, &bytes), "read the memory pool");
-  return static_cast<int64_t>(bytes);
+MemoryUse memory_use(const Exec& exec) {
+  return {pool_bytes(exec, cudaMemPoolAttrUsedMemCurrent), pool_bytes(exec, cudaMemPoolAttrUsedMemHigh),
+          pool_bytes(exec, cudaMemPoolAttrReservedMemCurrent)};
+}
+
+void reset_peak_memory(const Exec& exec) {
+  uint64_t zero = 0;
+  check(cudaMemPoolSetAttribute(pool_of(exec), cudaMemPoolAttrUsedMemHigh, &zero), "reset the peak of the memory pool");
 }
 
 int64_t free_memory(const Exec& exec) {
   size_t free = 0, total = 0;
   check(cudaMemGetInfo(&free, &total), "read the memory of the GPU");
-  uint64_t used = 0;
-  check(cudaMemPoolGetAttribute(pool_of(exec), cudaMemPoolAttrUsedMemCurrent, &used), "read the memory pool");
-  return static_cast<int64_t>(free) + reserved_memory(exec) - static_cast<int64_t>(used);
+  const MemoryUse use = memory_use(exec);
+  return static_cast<int64_t>(free) + use.reserved - use.in_use;
 }
 
 void release_memory(const Exec& exec) { cudaMemPoolTrimTo(pool_of(exec), 0); }

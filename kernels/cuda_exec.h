@@ -38,8 +38,13 @@ void synchronize(const Exec& exec);
 /// Memory for later work of this stream, from the driver's pool. Null where there is not enough.
 std::byte* take_memory(const Exec& exec, int64_t bytes);
 void give_memory(const Exec& exec, std::byte* memory);
-/// Bytes that the pool holds, in use or cached.
-int64_t reserved_memory(const Exec& exec);
+struct MemoryUse {
+  int64_t in_use = 0;    ///< bytes taken and not given back
+  int64_t peak = 0;      ///< largest in_use since the last reset_peak_memory
+  int64_t reserved = 0;  ///< bytes that the pool holds, in use or cached
+};
+MemoryUse memory_use(const Exec& exec);
+void reset_peak_memory(const Exec& exec);
 /// Bytes of the device that nobody holds, this process's cached ones included.
 int64_t free_memory(const Exec& exec);
 /// Gives cached memory back to the device.

@@ -18,7 +18,8 @@ Exec exec(int) { fail(kMissing); }
 void synchronize(const Exec&) { fail(kMissing); }
 std::byte* take_memory(const Exec&, int64_t) { fail(kMissing); }
 void give_memory(const Exec&, std::byte*) {}
-int64_t reserved_memory(const Exec&) { return 0; }
+MemoryUse memory_use(const Exec&) { return {}; }
+void reset_peak_memory(const Exec&) {}
 int64_t free_memory(const Exec&) { return 0; }
 void release_memory(const Exec&) {}
 void copy_to_device(const Exec&, void*, const void*, int64_t) { fail(kMissing); }

@@ -15,6 +15,8 @@ namespace blockstate::ops {
 // --- element-wise (kernels/elementwise.h); all of one shape -------------------------------------------------------
 Variable add(const Variable& a, const Variable& b);
 Variable scale(const Variable& x, double factor);
+/// x in another type; its gradient goes back in x's.
+Variable cast(const Variable& x, DType dtype);
 Variable activation(const Variable& x, kernels::Activation kind);
 /// value * f(gate)
 Variable gated(const Variable& value, const Variable& gate, kernels::Activation kind);
@@ -45,9 +47,10 @@ struct Normed {
   Variable y;
   Variable h;  ///< x + residual: the residual stream
 };
-/// RMSNorm where `layer` is false, LayerNorm where it is true. residual, bias absent allowed.
+/// RMSNorm where `layer` is false, LayerNorm where it is true. residual, bias absent allowed. y is of type `dtype`; the
+/// residual stream is float32 also where activations are bfloat16.
 Normed norm(const Variable& x, const Variable& residual, const Variable& weight, const Variable& bias, bool layer,
-            double epsilon);
+            double epsilon, DType dtype);
 
 // --- sequence mixing
 // --------------------------------------------------------------------------------------------------
@@ -87,8 +90,8 @@ Variable attention(const Variable& q, const Variable& k, const Variable& v, cons
                    const AttentionRange& range, double scale);
 /// kernels/rotary.h. x (B, L, H, P), position (B, L).
 Variable rotary(const Variable& x, const Tensor& position, double base);
-/// Gathers T5 buckets: table (U, H), bucket of each distance (M) -> bias by distance (H, M).
-Variable gather_buckets(const Variable& table, const std::vector<int64_t>& bucket);
+/// kernels/relative_bias.h: table (U, H), bucket of each distance (M) int64 -> bias by distance (H, M).
+Variable gather_buckets(const Variable& table, const Tensor& bucket);
 
 // --- pooling and loss
 // ---------------------------------------------------------------------------------------------------

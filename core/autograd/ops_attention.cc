@@ -2,6 +2,7 @@
 #include "core/autograd/ops.h"
 #include "core/autograd/ops_support.h"
 #include "kernels/attention.h"
+#include "kernels/relative_bias.h"
 #include "kernels/rotary.h"
 
 namespace blockstate::ops {
@@ -16,42 +17,43 @@ Variable attention(const Variable& q, const Variable& k, const Variable& v, cons
   Tensor y = Tensor::empty(q.shape(), q.dtype(), queries.device());
   Tensor log_sum_exp;
   if (grad_enabled()) {
-    log_sum_exp = Tensor::empty({q.size(0), q.size(2), q.size(1)}, q.dtype(), queries.device());
+    log_sum_exp = Tensor::empty({q.size(0), q.size(2), q.size(1)}, state_dtype(queries), queries.device());
   }
-  const auto inputs = [queries, keys, values, b = bias.value(), range, scale, log_sum_exp](auto type,
+  const auto inputs = [queries, keys, values, b = bias.value(), range, scale, log_sum_exp](auto on,
                                                                                            const Tensor& out) {
-    using T = decltype(type);
-    kernels::AttentionForward<T> args;
+    using T = typename decltype(on)::Value;
+    using P = typename decltype(on)::Parameter;
+    kernels::AttentionForward<T, P> args;
     args.y = out.view<T, 4>();
-    args.log_sum_exp = log_sum_exp.view<T, 3>();
+    args.log_sum_exp = log_sum_exp.view<P, 3>();
     args.q = queries.view<T, 4>();
     args.k = keys.view<T, 4>();
     args.v = values.view<T, 4>();
     args.begin = range.begin.view<int64_t, 2>();
     args.end = range.end.view<int64_t, 2>();
-    args.bias = b.view<T, 2>();
-    args.scale = static_cast<T>(scale);
+    args.bias = b.view<P, 2>();
+    args.scale = static_cast<P>(scale);
     args.offset = range.offset;
     return args;
   };
-  dispatch_float(q.dtype(), "attention",
-                 [&](auto type) { kernels::cpu::attention_forward<decltype(type)>(inputs(type, y)); });
+  dispatch(queries, "attention", [&](auto on) { BLOCKSTATE_KERNEL(on, attention_forward, inputs(on, y)); });
   return record_one("attention", y, {q, k, v, bias}, [inputs, y, queries, keys, b = bias.value()](const Tensor& grad) {
     Tensor dq = Tensor::empty(queries.shape(), queries.dtype(), queries.device());
     Tensor dk = Tensor::empty(keys.shape(), keys.dtype(), keys.device());
     Tensor dv = Tensor::empty(keys.shape(), keys.dtype(), keys.device());
     Tensor dbias = zeros_like(b);
     const Tensor dy = rows_ready(grad);
-    dispatch_float(queries.dtype(), "attention", [&](auto type) {
-      using T = decltype(type);
-      kernels::AttentionBackward<T> args;
+    dispatch(queries, "attention", [&](auto on) {
+      using T = typename decltype(on)::Value;
+    using P = typename decltype(on)::Parameter;
+      kernels::AttentionBackward<T, P> args;
       args.dq = dq.view<T, 4>();
       args.dk = dk.view<T, 4>();
       args.dv = dv.view<T, 4>();
-      args.dbias = dbias.view<T, 2>();
+      args.dbias = dbias.view<P, 2>();
       args.dy = dy.view<T, 4>();
-      args.forward = inputs(type, y);
-      kernels::cpu::attention_backward<T>(args);
+      args.forward = inputs(on, y);
+      BLOCKSTATE_KERNEL(on, attention_backward, args);
     });
     return std::vector<Tensor>{dq, dk, dv, dbias};
   });
@@ -61,9 +63,9 @@ Variable rotary(const Variable& x, const Tensor& position, double base) {
   const auto rotate = [position, base](const Tensor& from, bool inverse) {
     const Tensor ready = rows_ready(from);
     Tensor to = Tensor::empty(from.shape(), from.dtype(), from.device());
-    dispatch_float(from.dtype(), "rotary", [&](auto type) {
-      using T = decltype(type);
-      kernels::cpu::rotary<T>(to.view<T, 4>(), ready.view<T, 4>(), position.view<int64_t, 2>(), base, inverse);
+    dispatch(from, "rotary", [&](auto on) {
+      using T = typename decltype(on)::Value;
+      BLOCKSTATE_KERNEL(on, rotary, to.view<T, 4>(), ready.view<T, 4>(), position.view<int64_t, 2>(), base, inverse);
     });
     return to;
   };
@@ -71,30 +73,20 @@ Variable rotary(const Variable& x, const Tensor& position, double base) {
                     [rotate](const Tensor& dy) { return std::vector<Tensor>{rotate(dy, true)}; });
 }
 
-Variable gather_buckets(const Variable& table, const std::vector<int64_t>& bucket) {
-  const int64_t H = table.size(1), M = static_cast<int64_t>(bucket.size());
-  Tensor bias = Tensor::empty({H, M}, table.dtype(), table.value().device());
-  dispatch_float(table.dtype(), "gather_buckets", [&](auto type) {
-    using T = decltype(type);
-    const auto from = table.value().view<T, 2>();
-    const auto to = bias.view<T, 2>();
-    for (int64_t h = 0; h < H; ++h) {
-      for (int64_t m = 0; m < M; ++m) {
-        to(h, m) = from(bucket[m], h);
-      }
-    }
+Variable gather_buckets(const Variable& table, const Tensor& bucket) {
+  Tensor bias = Tensor::empty({table.size(1), bucket.size(0)}, table.dtype(), table.value().device());
+  dispatch_exact(table.value(), "gather_buckets", [&](auto on) {
+    using T = typename decltype(on)::Value;
+    BLOCKSTATE_KERNEL(on, relative_bias_forward, bias.view<T, 2>(), table.value().view<T, 2>(),
+                      bucket.view<int64_t, 1>());
   });
-  return record_one("gather_buckets", bias, {table}, [bucket, like = table.value()](const Tensor& dy) {
+  return record_one("gather_buckets", bias, {table}, [bucket, like = table.value()](const Tensor& grad) {
+    const Tensor dbias = grad.packed();
     Tensor dtable = zeros_like(like);
-    dispatch_float(like.dtype(), "gather_buckets", [&](auto type) {
-      using T = decltype(type);
-      const auto from = dy.view<T, 2>();
-      const auto to = dtable.view<T, 2>();
-      for (int64_t h = 0; h < from.size[0]; ++h) {
-        for (int64_t m = 0; m < from.size[1]; ++m) {
-          to(bucket[m], h) += from(h, m);
-        }
-      }
+    dispatch_exact(like, "gather_buckets", [&](auto on) {
+      using T = typename decltype(on)::Value;
+      BLOCKSTATE_KERNEL(on, relative_bias_backward, dtable.view<T, 2>(), dbias.view<T, 2>(),
+                        bucket.view<int64_t, 1>());
     });
     return std::vector<Tensor>{dtable};
   });

@@ -8,10 +8,11 @@
 namespace blockstate::ops {
 namespace {
 
-template <class T>
-void product(View<T, 2> c, View<const T, 2> a, View<const T, 2> b, bool transpose_a, bool transpose_b, T beta,
-             View<const T, 1> bias = {}) {
-  kernels::Gemm<T> args;
+/// c = op(a) op(b) + beta c (+ bias); c may be more precise than its factors.
+template <class On, class T, class C, class P = typename On::Parameter>
+void product(On on, View<C, 2> c, View<const T, 2> a, View<const T, 2> b, bool transpose_a, bool transpose_b, P beta,
+             View<const P, 1> bias = {}) {
+  kernels::Gemm<T, C, P> args;
   args.c = c;
   args.a = a;
   args.b = b;
@@ -19,36 +20,46 @@ void product(View<T, 2> c, View<const T, 2> a, View<const T, 2> b, bool transpos
   args.transpose_a = transpose_a;
   args.transpose_b = transpose_b;
   args.beta = beta;
-  kernels::cpu::gemm<T>(args);
+  if constexpr (On::kCuda) {
+    kernels::cuda::gemm<T, C>(on.exec, args);
+  } else {
+    kernels::cpu::gemm<T>(args);
+  }
   const int64_t depth = transpose_a ? a.size[0] : a.size[1];
   profile::add_flops(2.0 * static_cast<double>(c.size[0]) * static_cast<double>(c.size[1]) *
                      static_cast<double>(depth));
 }
 
-/// Gradients of y = x W^T + bias from the pieces of dy that arrived; `begin[i]` is the first column of piece i.
-std::vector<Tensor> linear_backward(const Tensor& x, const Tensor& weight, bool has_bias, bool need_dx,
+/// Gradients of y = x W^T + bias from the pieces of dy that arrived; `begin[i]` is the first column of piece i. `weight`
+/// is of x's type; its gradient, like that of the bias, is of type `parameter`.
+std::vector<Tensor> linear_backward(const Tensor& x, const Tensor& weight, DType parameter, bool has_bias, bool need_dx,
                                     const std::vector<Tensor>& grads, const std::vector<int64_t>& sizes) {
   Tensor dx = need_dx ? empty_like(x) : Tensor();
-  Tensor dweight = zeros_like(weight);
-  Tensor dbias = has_bias ? Tensor::zeros({weight.size(0)}, weight.dtype(), weight.device()) : Tensor();
+  Tensor dweight = Tensor::empty(weight.shape(), parameter, weight.device());
+  Tensor dbias = has_bias ? Tensor::zeros({weight.size(0)}, parameter, weight.device()) : Tensor();
   bool first = true;
   int64_t begin = 0;
   for (size_t i = 0; i < grads.size(); ++i) {
     const int64_t end = begin + sizes[i];
+    Tensor dpiece = dweight.slice(0, begin, end);
     if (grads[i].defined()) {
       const Tensor dy = rows_ready(grads[i]);
-      dispatch_float(x.dtype(), "linear", [&](auto type) {
-        using T = decltype(type);
+      dispatch(x, "linear", [&](auto on) {
+        using T = typename decltype(on)::Value;
+        using P = typename decltype(on)::Parameter;
         const View<const T, 2> rows = dy.rows<T>();
         if (need_dx) {
-          product<T>(dx.rows<T>(), rows, weight.slice(0, begin, end).view<T, 2>(), false, false, first ? T(0) : T(1));
+          product<decltype(on), T, T>(on, dx.rows<T>(), rows, weight.slice(0, begin, end).view<T, 2>(), false, false,
+                                      first ? P(0) : P(1));
         }
-        product<T>(dweight.slice(0, begin, end).view<T, 2>(), rows, x.rows<T>(), true, false, T(0));
+        product<decltype(on), T, P>(on, dpiece.view<P, 2>(), rows, x.rows<T>(), true, false, P(0));
         if (has_bias) {
-          kernels::cpu::add_column_sums<T>(dbias.slice(0, begin, end).view<T, 1>(), rows);
+          BLOCKSTATE_KERNEL(on, add_column_sums, dbias.slice(0, begin, end).view<P, 1>(), rows);
         }
       });
       first = false;
+    } else {
+      dpiece.fill_zero();
     }
     begin = end;
   }
@@ -73,9 +84,12 @@ std::vector<Variable> linear_split(const Variable& x, const Variable& weight, co
   Shape shape = x.shape();
   shape.back() = columns;
   Tensor y = Tensor::empty(shape, x.dtype(), input.device());
-  dispatch_float(x.dtype(), "linear", [&](auto type) {
-    using T = decltype(type);
-    product<T>(y.rows<T>(), input.rows<T>(), weight.value().view<T, 2>(), false, true, T(0), bias.value().view<T, 1>());
+  const Tensor factor = weight.value().to(x.dtype());  // a bfloat16 model's weights are rounded for the product only
+  dispatch(input, "linear", [&](auto on) {
+    using T = typename decltype(on)::Value;
+    using P = typename decltype(on)::Parameter;
+    product<decltype(on), T, T>(on, y.rows<T>(), input.rows<T>(), factor.view<T, 2>(), false, true, P(0),
+                                bias.value().view<P, 1>());
   });
   std::vector<Tensor> outputs;
   int64_t begin = 0;
@@ -85,8 +99,10 @@ std::vector<Variable> linear_split(const Variable& x, const Variable& weight, co
   }
   return record(
       "linear", outputs, {x, weight, bias},
-      [input, w = weight.value(), has_bias = bias.defined(), need_dx = x.requires_grad(),
-       sizes](const std::vector<Tensor>& grads) { return linear_backward(input, w, has_bias, need_dx, grads, sizes); });
+      [input, factor, parameter = weight.dtype(), has_bias = bias.defined(), need_dx = x.requires_grad(),
+       sizes](const std::vector<Tensor>& grads) {
+        return linear_backward(input, factor, parameter, has_bias, need_dx, grads, sizes);
+      });
 }
 
 Variable linear(const Variable& x, const Variable& weight, const Variable& bias) {
@@ -98,15 +114,15 @@ Variable embedding(const Tensor& ids, const Variable& table) {
   shape.push_back(table.size(1));
   Tensor y = Tensor::empty(shape, table.dtype(), table.value().device());
   const Tensor flat = ids.reshape({-1});
-  dispatch_float(table.dtype(), "embedding", [&](auto type) {
-    using T = decltype(type);
-    kernels::cpu::embedding_forward<T>(y.rows<T>(), flat.view<int64_t, 1>(), table.value().view<T, 2>());
+  dispatch(table.value(), "embedding", [&](auto on) {
+    using T = typename decltype(on)::Value;
+    BLOCKSTATE_KERNEL(on, embedding_forward, y.rows<T>(), flat.view<int64_t, 1>(), table.value().view<T, 2>());
   });
   return record_one("embedding", y, {table}, [flat, shape = table.shape(), dtype = table.dtype()](const Tensor& dy) {
     Tensor dtable = Tensor::zeros(shape, dtype, dy.device());
-    dispatch_float(dtype, "embedding", [&](auto type) {
-      using T = decltype(type);
-      kernels::cpu::embedding_backward<T>(dtable.view<T, 2>(), rows_ready(dy).template rows<T>(),
+    dispatch(dy, "embedding", [&](auto on) {
+      using T = typename decltype(on)::Value;
+      BLOCKSTATE_KERNEL(on, embedding_backward, dtable.view<T, 2>(), rows_ready(dy).rows<T>(),
                                           flat.view<int64_t, 1>());
     });
     return std::vector<Tensor>{dtable};

@@ -75,9 +75,9 @@ Variable concat(const std::vector<Variable>& parts, int dimension) {
 
 Variable tail(const Variable& past, const Variable& x, const Tensor& end, const Tensor& known, int64_t keep) {
   Tensor y = Tensor::empty({x.size(0), keep, x.size(2)}, x.dtype(), x.value().device());
-  dispatch_float(x.dtype(), "tail", [&](auto type) {
-    using T = decltype(type);
-    kernels::cpu::tail_forward<T>(y.view<T, 3>(), past.value().view<T, 3>(), x.value().view<T, 3>(),
+  dispatch(x.value(), "tail", [&](auto on) {
+    using T = typename decltype(on)::Value;
+    BLOCKSTATE_KERNEL(on, tail_forward, y.view<T, 3>(), past.value().view<T, 3>(), x.value().view<T, 3>(),
                                   end.view<int64_t, 1>(), known.view<int64_t, 1>());
   });
   const Shape past_shape = past.defined() ? past.shape() : Shape();
@@ -85,9 +85,9 @@ Variable tail(const Variable& past, const Variable& x, const Tensor& end, const 
                     [past_shape, x_shape = x.shape(), dtype = x.dtype(), end, known](const Tensor& dy) {
                       Tensor dpast = past_shape.empty() ? Tensor() : Tensor::empty(past_shape, dtype, dy.device());
                       Tensor dx = Tensor::empty(x_shape, dtype, dy.device());
-                      dispatch_float(dtype, "tail", [&](auto type) {
-                        using T = decltype(type);
-                        kernels::cpu::tail_backward<T>(dpast.view<T, 3>(), dx.view<T, 3>(), rows_ready(dy).view<T, 3>(),
+                      dispatch(dy, "tail", [&](auto on) {
+                        using T = typename decltype(on)::Value;
+                        BLOCKSTATE_KERNEL(on, tail_backward, dpast.view<T, 3>(), dx.view<T, 3>(), rows_ready(dy).view<T, 3>(),
                                                        end.view<int64_t, 1>(), known.view<int64_t, 1>());
                       });
                       return std::vector<Tensor>{dpast, dx};

@@ -25,18 +25,19 @@ WithState causal_conv1d(const Variable& x, const Variable& weight, const Variabl
   if (want_state) {
     final = Tensor::empty({input.size(0), K - 1, input.size(2)}, input.dtype(), input.device());
   }
-  dispatch_float(input.dtype(), "causal_conv1d", [&](auto type) {
-    using T = decltype(type);
-    kernels::CausalConv1dForward<T> args;
+  dispatch(input, "causal_conv1d", [&](auto on) {
+    using T = typename decltype(on)::Value;
+    using P = typename decltype(on)::Parameter;
+    kernels::CausalConv1dForward<T, P> args;
     args.y = y.view<T, 3>();
     args.final = final.view<T, 3>();
     args.x = input.view<T, 3>();
-    args.weight = weight.value().view<T, 2>();
-    args.bias = bias.value().view<T, 1>();
+    args.weight = weight.value().view<P, 2>();
+    args.bias = bias.value().view<P, 1>();
     args.initial = initial.value().view<T, 3>();
     args.position = position.view<int64_t, 2>();
     args.silu = silu;
-    kernels::cpu::causal_conv1d_forward<T>(args);
+    BLOCKSTATE_KERNEL(on, causal_conv1d_forward, args);
   });
   auto outputs = record("causal_conv1d", {y, final}, {x, weight, bias, initial},
                         [input, w = weight.value(), b = bias.value(), start = initial.value(), position,
@@ -47,22 +48,23 @@ WithState causal_conv1d(const Variable& x, const Variable& weight, const Variabl
                           Tensor dstart = start.defined() ? empty_like(start) : Tensor();
                           const Tensor dy = rows_ready(or_zeros(grads[0], input.shape(), input));
                           const Tensor dfinal = rows_ready(grads[1]);
-                          dispatch_float(input.dtype(), "causal_conv1d", [&](auto type) {
-                            using T = decltype(type);
-                            kernels::CausalConv1dBackward<T> args;
+                          dispatch(input, "causal_conv1d", [&](auto on) {
+                            using T = typename decltype(on)::Value;
+    using P = typename decltype(on)::Parameter;
+                            kernels::CausalConv1dBackward<T, P> args;
                             args.dx = dx.view<T, 3>();
-                            args.dweight = dw.view<T, 2>();
-                            args.dbias = db.view<T, 1>();
+                            args.dweight = dw.view<P, 2>();
+                            args.dbias = db.view<P, 1>();
                             args.dinitial = dstart.view<T, 3>();
                             args.dy = dy.view<T, 3>();
                             args.dfinal = dfinal.view<T, 3>();
                             args.x = input.view<T, 3>();
-                            args.weight = w.view<T, 2>();
-                            args.bias = b.view<T, 1>();
+                            args.weight = w.view<P, 2>();
+                            args.bias = b.view<P, 1>();
                             args.initial = start.view<T, 3>();
                             args.position = position.view<int64_t, 2>();
                             args.silu = silu;
-                            kernels::cpu::causal_conv1d_backward<T>(args);
+                            BLOCKSTATE_KERNEL(on, causal_conv1d_backward, args);
                           });
                           return std::vector<Tensor>{dx, dw, db, dstart};
                         });
@@ -75,19 +77,19 @@ namespace {
 struct ScanTensors {
   Tensor u, delta, A, B, C, D, z, delta_bias, initial, checkpoint, position;
 
-  template <class T>
-  kernels::SelectiveScanForward<T> args() const {
-    kernels::SelectiveScanForward<T> args;
-    args.checkpoint = checkpoint.view<T, 4>();
+  template <class T, class P>
+  kernels::SelectiveScanForward<T, P> args() const {
+    kernels::SelectiveScanForward<T, P> args;
+    args.checkpoint = checkpoint.view<P, 4>();
     args.u = u.view<T, 3>();
     args.delta = delta.view<T, 3>();
-    args.A = A.view<T, 2>();
+    args.A = A.view<P, 2>();
     args.B = B.view<T, 3>();
     args.C = C.view<T, 3>();
-    args.D = D.view<T, 1>();
+    args.D = D.view<P, 1>();
     args.z = z.view<T, 3>();
-    args.delta_bias = delta_bias.view<T, 1>();
-    args.initial = initial.view<T, 3>();
+    args.delta_bias = delta_bias.view<P, 1>();
+    args.initial = initial.view<P, 3>();
     args.position = position.view<int64_t, 2>();
     return args;
   }
@@ -105,22 +107,23 @@ std::vector<Tensor> selective_scan_backward(const ScanTensors& saved, const std:
   Tensor dinitial = saved.initial.defined() ? empty_like(saved.initial) : Tensor();
   const Tensor dy = rows_ready(or_zeros(grads[0], saved.u.shape(), saved.u));
   const Tensor dfinal = rows_ready(grads[1]);
-  dispatch_float(saved.u.dtype(), "selective_scan", [&](auto type) {
-    using T = decltype(type);
-    kernels::SelectiveScanBackward<T> args;
+  dispatch(saved.u, "selective_scan", [&](auto on) {
+    using T = typename decltype(on)::Value;
+    using P = typename decltype(on)::Parameter;
+    kernels::SelectiveScanBackward<T, P> args;
     args.du = du.view<T, 3>();
     args.ddelta = ddelta.view<T, 3>();
-    args.dA = dA.view<T, 2>();
+    args.dA = dA.view<P, 2>();
     args.dB = dB.view<T, 3>();
     args.dC = dC.view<T, 3>();
-    args.dD = dD.view<T, 1>();
+    args.dD = dD.view<P, 1>();
     args.dz = dz.view<T, 3>();
-    args.ddelta_bias = dbias.view<T, 1>();
-    args.dinitial = dinitial.view<T, 3>();
+    args.ddelta_bias = dbias.view<P, 1>();
+    args.dinitial = dinitial.view<P, 3>();
     args.dy = dy.view<T, 3>();
-    args.dfinal = dfinal.view<T, 3>();
-    args.forward = saved.args<T>();
-    kernels::cpu::selective_scan_backward<T>(args);
+    args.dfinal = dfinal.view<P, 3>();
+    args.forward = saved.args<T, P>();
+    BLOCKSTATE_KERNEL(on, selective_scan_backward, args);
     profile::add_flops(static_cast<double>(saved.u.elements()) * 20.0 * static_cast<double>(saved.A.size(1)));
   });
   return {du, ddelta, dA, dB, dC, dD, dz, dbias, dinitial};
@@ -147,16 +150,19 @@ WithState selective_scan(const SelectiveScanInputs& in, const Tensor& position, 
           " do not fit together");
   const Tensor& like = in.u.value();
   Tensor y = Tensor::empty(in.u.shape(), like.dtype(), like.device());
-  Tensor final = want_state ? Tensor::empty({B, D, N}, like.dtype(), like.device()) : Tensor();
-  if (grad_enabled()) {
-    saved.checkpoint = Tensor::empty({B, pieces(L, kernels::kScanCheckpoint), D, N}, like.dtype(), like.device());
-  }
-  dispatch_float(like.dtype(), "selective_scan", [&](auto type) {
-    using T = decltype(type);
-    auto args = saved.args<T>();
+  const DType exact = state_dtype(like);
+  Tensor final = want_state ? Tensor::empty({B, D, N}, exact, like.device()) : Tensor();
+  dispatch(like, "selective_scan", [&](auto on) {
+    using T = typename decltype(on)::Value;
+    using P = typename decltype(on)::Parameter;
+    if (grad_enabled()) {
+      constexpr int64_t kEvery = on.kCuda ? kernels::cuda::kScanCheckpoint : kernels::kScanCheckpoint;
+      saved.checkpoint = Tensor::empty({B, pieces(L, kEvery), D, N}, exact, like.device());
+    }
+    auto args = saved.args<T, P>();
     args.y = y.view<T, 3>();
-    args.final = final.view<T, 3>();
-    kernels::cpu::selective_scan_forward<T>(args);
+    args.final = final.view<P, 3>();
+    BLOCKSTATE_KERNEL(on, selective_scan_forward, args);
     // A state's step: decay exponent, input, state, output; the exponential counts as one.
     profile::add_flops(static_cast<double>(saved.u.elements()) * 7.0 * static_cast<double>(N));
   });
@@ -169,36 +175,38 @@ WithState selective_scan(const SelectiveScanInputs& in, const Tensor& position, 
 WithState diagonal_scan(const Variable& u, const Variable& a, const Variable& c, const Variable& D,
                         const Variable& initial, const Tensor& position, bool want_state) {
   const Tensor input = rows_ready(u.value());
-  const int64_t B = u.size(0), L = u.size(1), width = u.size(2), P = a.size(1);
+  const int64_t B = u.size(0), L = u.size(1), width = u.size(2), states = a.size(1);
   require(a.size(0) == width && a.shape() == c.shape(), "diagonal_scan: u ", shape_text(u.shape()), ", a ",
           shape_text(a.shape()), " and c ", shape_text(c.shape()), " do not fit together");
   Tensor y = Tensor::empty(u.shape(), input.dtype(), input.device());
-  Tensor final = want_state ? Tensor::empty({B, width, P, 2}, input.dtype(), input.device()) : Tensor();
+  const DType exact = state_dtype(input);
+  Tensor final = want_state ? Tensor::empty({B, width, states, 2}, exact, input.device()) : Tensor();
   Tensor checkpoint;
   if (grad_enabled()) {
-    checkpoint =
-        Tensor::empty({B, pieces(L, kernels::kDiagonalCheckpoint), P, 2, width}, input.dtype(), input.device());
+    const bool cuda = input.device().kind == DeviceKind::kCuda;
+    const int64_t every = cuda ? kernels::cuda::kDiagonalCheckpoint : kernels::kDiagonalCheckpoint;
+    checkpoint = Tensor::empty({B, pieces(L, every), states, 2, width}, exact, input.device());
   }
   const auto inputs = [input, checkpoint, position, decay = a.value(), out = c.value(), skip = D.value(),
-                       start = initial.value()](auto type) {
-    using T = decltype(type);
-    kernels::DiagonalScanForward<T> args;
-    args.checkpoint = checkpoint.view<T, 5>();
+                       start = initial.value()](auto on) {
+    using T = typename decltype(on)::Value;
+    using P = typename decltype(on)::Parameter;
+    kernels::DiagonalScanForward<T, P> args;
+    args.checkpoint = checkpoint.view<P, 5>();
     args.u = input.view<T, 3>();
-    args.a = decay.view<T, 3>();
-    args.c = out.view<T, 3>();
-    args.D = skip.view<T, 1>();
-    args.initial = start.view<T, 4>();
+    args.a = decay.view<P, 3>();
+    args.c = out.view<P, 3>();
+    args.D = skip.view<P, 1>();
+    args.initial = start.view<P, 4>();
     args.position = position.view<int64_t, 2>();
     return args;
   };
-  dispatch_float(input.dtype(), "diagonal_scan", [&](auto type) {
-    using T = decltype(type);
-    auto args = inputs(type);
-    args.y = y.view<T, 3>();
-    args.final = final.view<T, 4>();
-    kernels::cpu::diagonal_scan_forward<T>(args);
-    profile::add_flops(static_cast<double>(input.elements()) * 12.0 * static_cast<double>(P));
+  dispatch(input, "diagonal_scan", [&](auto on) {
+    auto args = inputs(on);
+    args.y = y.view<typename decltype(on)::Value, 3>();
+    args.final = final.view<typename decltype(on)::Parameter, 4>();
+    BLOCKSTATE_KERNEL(on, diagonal_scan_forward, args);
+    profile::add_flops(static_cast<double>(input.elements()) * 12.0 * static_cast<double>(states));
   });
   auto outputs = record(
       "diagonal_scan", {y, final}, {u, a, c, D, initial},
@@ -210,18 +218,19 @@ WithState diagonal_scan(const Variable& u, const Variable& a, const Variable& c,
         Tensor dinitial = start.defined() ? empty_like(start) : Tensor();
         const Tensor dy = rows_ready(or_zeros(grads[0], input.shape(), input));
         const Tensor dfinal = rows_ready(grads[1]);
-        dispatch_float(input.dtype(), "diagonal_scan", [&](auto type) {
-          using T = decltype(type);
-          kernels::DiagonalScanBackward<T> args;
+        dispatch(input, "diagonal_scan", [&](auto on) {
+          using T = typename decltype(on)::Value;
+    using P = typename decltype(on)::Parameter;
+          kernels::DiagonalScanBackward<T, P> args;
           args.du = du.view<T, 3>();
-          args.da = da.view<T, 3>();
-          args.dc = dc.view<T, 3>();
-          args.dD = dD.view<T, 1>();
-          args.dinitial = dinitial.view<T, 4>();
+          args.da = da.view<P, 3>();
+          args.dc = dc.view<P, 3>();
+          args.dD = dD.view<P, 1>();
+          args.dinitial = dinitial.view<P, 4>();
           args.dy = dy.view<T, 3>();
-          args.dfinal = dfinal.view<T, 4>();
-          args.forward = inputs(type);
-          kernels::cpu::diagonal_scan_backward<T>(args);
+          args.dfinal = dfinal.view<P, 4>();
+          args.forward = inputs(on);
+          BLOCKSTATE_KERNEL(on, diagonal_scan_backward, args);
         });
         return std::vector<Tensor>{du, da, dc, dD, dinitial};
       });
@@ -233,8 +242,8 @@ Discretized s4d_discretize(const Variable& log_dt, const Variable& log_real, con
   Tensor a = empty_like(C.value());
   Tensor c = empty_like(C.value());
   const auto inputs = [dt = log_dt.value(), real = log_real.value(), imag = imaginary.value(), b = B.value(),
-                       out = C.value()](auto type) {
-    using T = decltype(type);
+                       out = C.value()](auto on) {
+    using T = typename decltype(on)::Value;
     kernels::S4dDiscretize<T> args;
     args.log_dt = dt.view<T, 1>();
     args.log_real = real.view<T, 2>();
@@ -243,12 +252,12 @@ Discretized s4d_discretize(const Variable& log_dt, const Variable& log_real, con
     args.C = out.view<T, 3>();
     return args;
   };
-  dispatch_float(C.dtype(), "s4d_discretize", [&](auto type) {
-    using T = decltype(type);
-    auto args = inputs(type);
+  dispatch_exact(C.value(), "s4d_discretize", [&](auto on) {
+    using T = typename decltype(on)::Value;
+    auto args = inputs(on);
     args.a = a.view<T, 3>();
     args.c = c.view<T, 3>();
-    kernels::cpu::s4d_discretize<T>(args);
+    BLOCKSTATE_KERNEL(on, s4d_discretize, args);
   });
   auto outputs = record("s4d_discretize", {a, c}, {log_dt, log_real, imaginary, B, C},
                         [inputs, dt = log_dt.value(), real = log_real.value(), b = B.value(),
@@ -257,8 +266,8 @@ Discretized s4d_discretize(const Variable& log_dt, const Variable& log_real, con
                           Tensor dB = zeros_like(b), dC = zeros_like(like);
                           const Tensor da = or_zeros(grads[0], like.shape(), like);
                           const Tensor dc = or_zeros(grads[1], like.shape(), like);
-                          dispatch_float(like.dtype(), "s4d_discretize", [&](auto type) {
-                            using T = decltype(type);
+                          dispatch_exact(like, "s4d_discretize", [&](auto on) {
+                            using T = typename decltype(on)::Value;
                             kernels::S4dDiscretizeBackward<T> args;
                             args.dlog_dt = ddt.view<T, 1>();
                             args.dlog_real = dreal.view<T, 2>();
@@ -267,8 +276,8 @@ Discretized s4d_discretize(const Variable& log_dt, const Variable& log_real, con
                             args.dC = dC.view<T, 3>();
                             args.da = da.view<T, 3>();
                             args.dc = dc.view<T, 3>();
-                            args.forward = inputs(type);
-                            kernels::cpu::s4d_discretize_backward<T>(args);
+                            args.forward = inputs(on);
+                            BLOCKSTATE_KERNEL(on, s4d_discretize_backward, args);
                           });
                           return std::vector<Tensor>{ddt, dreal, dimag, dB, dC};
                         });
@@ -281,16 +290,16 @@ Variable state_readout(const Variable& state, const Variable& weight) {
           "state_readout: state of shape ", shape_text(state.shape()), " but weight of shape ",
           shape_text(weight.shape()));
   Tensor y = Tensor::empty({h.size(0), weight.size(0), h.size(1)}, h.dtype(), h.device());
-  dispatch_float(h.dtype(), "state_readout", [&](auto type) {
-    using T = decltype(type);
-    kernels::cpu::state_readout_forward<T>(y.view<T, 3>(), h.view<T, 3>(), weight.value().view<T, 3>());
+  dispatch_exact(h, "state_readout", [&](auto on) {
+    using T = typename decltype(on)::Value;
+    BLOCKSTATE_KERNEL(on, state_readout_forward, y.view<T, 3>(), h.view<T, 3>(), weight.value().view<T, 3>());
   });
   return record_one("state_readout", y, {state, weight}, [h, w = weight.value()](const Tensor& dy) {
     Tensor dh = empty_like(h);
     Tensor dw = zeros_like(w);
-    dispatch_float(h.dtype(), "state_readout", [&](auto type) {
-      using T = decltype(type);
-      kernels::cpu::state_readout_backward<T>(dh.view<T, 3>(), dw.view<T, 3>(), dy.view<T, 3>(), h.view<T, 3>(),
+    dispatch_exact(h, "state_readout", [&](auto on) {
+      using T = typename decltype(on)::Value;
+      BLOCKSTATE_KERNEL(on, state_readout_backward, dh.view<T, 3>(), dw.view<T, 3>(), dy.view<T, 3>(), h.view<T, 3>(),
                                               w.view<T, 3>());
     });
     return std::vector<Tensor>{dh, dw};

@@ -3,8 +3,25 @@
 #pragma once
 
 #include "core/autograd/variable.h"
+#include "core/tensor/place.h"
 
 namespace blockstate::ops {
+
+/// The type of states, sums and statistics of an op on such activations.
+inline DType state_dtype(const Tensor& activations) {
+  return activations.dtype() == DType::kBFloat16 ? DType::kFloat32 : activations.dtype();
+}
+
+/// dispatch() for ops on states, sums and parameters, which are never rounded to bfloat16.
+template <class Body>
+void dispatch_exact(const Tensor& like, const char* op, const Body& body) {
+  require(like.dtype() != DType::kBFloat16, op, " is not computed in bfloat16");
+  dispatch(like, op, [&](auto on) {
+    if constexpr (!std::is_same_v<typename decltype(on)::Value, BFloat16>) {
+      body(on);
+    }
+  });
+}
 
 inline Tensor empty_like(const Tensor& tensor) {
   return Tensor::empty(tensor.shape(), tensor.dtype(), tensor.device());

@@ -61,10 +61,7 @@ double bytes_of(const Tensor& tensor) {
 
 Tensor ones_like(const Tensor& value) {
   Tensor ones = Tensor::empty(value.shape(), value.dtype(), value.device());
-  dispatch_float(value.dtype(), "backward", [&](auto type) {
-    using T = decltype(type);
-    std::fill_n(ones.data<T>(), ones.elements(), T(1));
-  });
+  ones.fill(1);
   return ones;
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/base/check.h"
+#include "kernels/cuda_exec.h"
 
 namespace blockstate {
 namespace {
@@ -104,32 +105,72 @@ class HostAllocator {
   MemoryStatistics statistics_;
 };
 
+std::string gib(int64_t bytes) {
+  const int64_t hundredths = bytes / ((int64_t{1} << 30) / 100);
+  return join(hundredths / 100, ".", hundredths % 100 / 10, hundredths % 10);
+}
+
 HostAllocator& host() {
   // Leaked on purpose: tensors in static objects may outlive any order of destruction.
   static auto* allocator = new HostAllocator;
   return *allocator;
 }
 
+std::byte* take_on_gpu(int64_t bytes, Device device) {
+  namespace cuda = kernels::cuda;
+  const cuda::Exec exec = cuda::exec(device.index);
+  std::byte* memory = cuda::take_memory(exec, bytes);
+  if (memory == nullptr) {
+    fail("out of memory on ", device_name(device), ": ", gib(bytes), " GiB were asked for while ",
+         gib(cuda::memory_use(exec).in_use), " GiB of tensors are in use and ", gib(cuda::free_memory(exec)),
+         " GiB are free; lower train.batch or data.length, or set train.chunk");
+  }
+  return memory;
+}
+
 }  // namespace
 
 Storage::~Storage() {
-  if (data != nullptr) {
+  if (data == nullptr) {
+    return;
+  }
+  if (device.kind == DeviceKind::kCuda) {
+    kernels::cuda::give_memory(kernels::cuda::exec(device.index), data);
+  } else {
     host().give(data, bytes);
   }
 }
 
 std::shared_ptr<Storage> allocate(int64_t bytes, Device device) {
-  require(device.kind == DeviceKind::kCpu, "cannot allocate on ", device_name(device),
-          ": this build of blockstate has no CUDA code");
   auto storage = std::make_shared<Storage>();
-  storage->data = host().take(bytes);
+  storage->data = device.kind == DeviceKind::kCuda ? take_on_gpu(bytes, device) : host().take(bytes);
   storage->bytes = bytes;
   storage->device = device;
   return storage;
 }
 
-MemoryStatistics memory_statistics(Device) { return host().statistics(); }
-void reset_peak_memory(Device) { host().reset_peak(); }
-void release_cached_memory(Device) { host().release_all(); }
+MemoryStatistics memory_statistics(Device device) {
+  if (device.kind == DeviceKind::kCpu) {
+    return host().statistics();
+  }
+  const auto use = kernels::cuda::memory_use(kernels::cuda::exec(device.index));
+  return {use.in_use, use.peak, use.reserved};
+}
+
+void reset_peak_memory(Device device) {
+  if (device.kind == DeviceKind::kCuda) {
+    kernels::cuda::reset_peak_memory(kernels::cuda::exec(device.index));
+  } else {
+    host().reset_peak();
+  }
+}
+
+void release_cached_memory(Device device) {
+  if (device.kind == DeviceKind::kCuda) {
+    kernels::cuda::release_memory(kernels::cuda::exec(device.index));
+  } else {
+    host().release_all();
+  }
+}
 
 }  // namespace blockstate

@@ -8,7 +8,7 @@
 
 namespace blockstate {
 
-/// A block of device memory, 64-byte aligned. Freed blocks above a threshold are kept and handed out again: a training
+/// A block of a device's memory, 64-byte aligned at least. Freed blocks above a threshold are kept and handed out again: a training
 /// step asks for the same sizes over and over, and fresh pages cost more than the kernels that fill them.
 struct Storage {
   std::byte* data = nullptr;
@@ -21,7 +21,7 @@ struct Storage {
 std::shared_ptr<Storage> allocate(int64_t bytes, Device device);
 
 struct MemoryStatistics {
-  int64_t in_use = 0;    ///< bytes held by living tensors
+  int64_t in_use = 0;    ///< bytes held by living tensors; on a GPU also what kernels work with
   int64_t peak = 0;      ///< largest in_use since the last reset_peak
   int64_t reserved = 0;  ///< bytes taken from the system, cached blocks included
 };

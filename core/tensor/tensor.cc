@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/tensor/place.h"
+#include "kernels/copy.h"
 #include "kernels/elementwise.h"
 
 namespace blockstate {
@@ -34,10 +36,56 @@ void dispatch_any(DType dtype, const Body& body) {
     case DType::kUInt8:
       return body(uint8_t{});
     case DType::kBFloat16:
-      break;
+      return body(BFloat16{});
   }
-  fail("bfloat16 tensors live on CUDA devices; this one is on the CPU");
 }
+
+/// One element in another type. bfloat16 goes by way of float.
+template <class To, class From>
+To converted(From value) {
+  if constexpr (std::is_same_v<To, BFloat16> || std::is_same_v<From, BFloat16>) {
+    return static_cast<To>(static_cast<float>(value));
+  } else {
+    return static_cast<To>(value);
+  }
+}
+
+bool on_gpu(const Tensor& tensor) { return tensor.device().kind == DeviceKind::kCuda; }
+
+kernels::cuda::Exec exec_of(const Tensor& tensor) { return kernels::cuda::exec(tensor.device().index); }
+
+#if defined(BLOCKSTATE_WITH_CUDA)
+/// Dimensions of size 1 are left out, and neighbours that lie as one are joined.
+void copy_on_gpu(Tensor& to, const Tensor* from) {
+  kernels::cuda::StridedCopy copy;
+  copy.to = to.bytes();
+  copy.from = from != nullptr ? from->bytes() : nullptr;
+  copy.element_bytes = static_cast<int>(dtype_size(to.dtype()));
+  for (int i = 0; i < to.rank(); ++i) {
+    const int64_t size = to.shape()[i], to_stride = to.strides()[i];
+    const int64_t from_stride = from != nullptr ? from->strides()[i] : to_stride;
+    if (size == 1) {
+      continue;
+    }
+    const int last = copy.rank - 1;
+    if (last >= 0 && copy.to_stride[last] == to_stride * size && copy.from_stride[last] == from_stride * size) {
+      copy.size[last] *= size;
+      copy.to_stride[last] = to_stride;
+      copy.from_stride[last] = from_stride;
+      continue;
+    }
+    require(copy.rank < kernels::cuda::kMaxCopyRank, "a tensor of shape ", shape_text(to.shape()),
+            " has too many dimensions to be copied on a GPU");
+    copy.size[copy.rank] = size;
+    copy.to_stride[copy.rank] = to_stride;
+    copy.from_stride[copy.rank] = from_stride;
+    ++copy.rank;
+  }
+  kernels::cuda::copy_strided(exec_of(to), copy);
+}
+#else
+void copy_on_gpu(Tensor&, const Tensor*) {}  // no tensor of such a build is on a GPU
+#endif
 
 /// Visits the contiguous runs of a strided tensor in row-major order: body(element offset, run length).
 template <class Body>
@@ -168,16 +216,59 @@ Tensor Tensor::to(DType dtype) const {
       using From = decltype(from);
       using To = decltype(to);
       const From* read = source.data<From>();
-      std::transform(read, read + elements(), result.data<To>(), [](From value) { return static_cast<To>(value); });
+      if (!on_gpu(source)) {
+        std::transform(read, read + elements(), result.data<To>(), [](From value) { return converted<To>(value); });
+        return;
+      }
+#if defined(BLOCKSTATE_WITH_CUDA)
+      if constexpr (!std::is_same_v<From, To> && (std::is_same_v<From, float> || std::is_same_v<To, float>)) {
+        kernels::cuda::convert<To, From>(exec_of(source), result.data<To>(), read, elements());
+        return;
+      }
+#endif
+      fail("a tensor of type ", dtype_name(dtype_), " on ", device_name(device()), " cannot be made ",
+           dtype_name(dtype), " there");
     });
   });
   return result;
 }
 
+Tensor Tensor::to(Device device) const {
+  if (!defined() || device == this->device()) {
+    return *this;
+  }
+  Tensor result = empty(shape_, dtype_, device);
+  result.copy_from(*this);
+  return result;
+}
+
 void Tensor::fill_zero() {
   const int64_t width = dtype_size(dtype_);
+  if (elements() == 0) {
+    return;
+  }
+  if (on_gpu(*this)) {
+    if (contiguous()) {
+      kernels::cuda::fill_zero(exec_of(*this), bytes(), elements() * width);
+    } else {
+      copy_on_gpu(*this, nullptr);
+    }
+    return;
+  }
   for_each_run(shape_, strides_,
                [&](int64_t offset, int64_t run) { std::memset(bytes() + offset * width, 0, run * width); });
+}
+
+void Tensor::fill(double value) {
+  require(contiguous(), "only a tensor that lies in one piece can be filled");
+  dispatch(*this, "fill", [&](auto on) {
+    using T = typename decltype(on)::Value;
+    if constexpr (decltype(on)::kCuda) {
+      kernels::cuda::fill<T>(on.exec, data<T>(), static_cast<float>(value), elements());
+    } else {
+      std::fill_n(data<T>(), elements(), static_cast<T>(value));
+    }
+  });
 }
 
 void Tensor::copy_from(const Tensor& source) {
@@ -188,7 +279,25 @@ void Tensor::copy_from(const Tensor& source) {
     return;
   }
   const int64_t width = dtype_size(dtype_);
-  if (contiguous()) {
+  const bool to_gpu = on_gpu(*this), from_gpu = on_gpu(source);
+  if (to_gpu && device() == source.device()) {
+    copy_on_gpu(*this, &source);
+  } else if (to_gpu || from_gpu) {
+    require(!to_gpu || !from_gpu, "a tensor is copied between GPUs by way of the CPU");
+    if (!contiguous()) {
+      Tensor landing = empty(shape_, dtype_, device());
+      landing.copy_from(source);
+      copy_from(landing);
+      return;
+    }
+    const Tensor packed_source = source.packed();
+    const int64_t all = elements() * width;
+    if (to_gpu) {
+      kernels::cuda::copy_to_device(exec_of(*this), bytes(), packed_source.bytes(), all);
+    } else {
+      kernels::cuda::copy_to_host(exec_of(source), bytes(), packed_source.bytes(), all);
+    }
+  } else if (contiguous()) {
     std::byte* write = bytes();
     for_each_run(shape_, source.strides_, [&](int64_t offset, int64_t run) {
       std::memcpy(write, source.bytes() + offset * width, run * width);
@@ -207,8 +316,9 @@ void Tensor::copy_from(const Tensor& source) {
 
 double Tensor::item() const {
   require(elements() == 1, "item() of a tensor of shape ", shape_text(shape_));
+  const Tensor here = to(Device{});
   double value = 0;
-  dispatch_any(dtype_, [&](auto type) { value = static_cast<double>(*data<decltype(type)>()); });
+  dispatch_any(dtype_, [&](auto type) { value = converted<double>(*here.data<decltype(type)>()); });
   return value;
 }
 
@@ -252,9 +362,11 @@ void Tensor::join_dimensions(int columns, int64_t* size, int64_t* stride) const 
 void accumulate(Tensor& target, const Tensor& source) {
   require(target.shape() == source.shape(), "cannot add a gradient of shape ", shape_text(source.shape()),
           " to one of shape ", shape_text(target.shape()));
-  dispatch_float(target.dtype(), "accumulate", [&](auto type) {
-    using T = decltype(type);
-    kernels::cpu::accumulate<T>(target.rows<T>(), source.packed().template rows<T>(), T(1));
+  const Tensor added = source.packed();
+  dispatch(target, "accumulate", [&](auto on) {
+    using T = typename decltype(on)::Value;
+    using P = typename decltype(on)::Parameter;
+    BLOCKSTATE_KERNEL(on, accumulate, target.rows<T>(), added.rows<T>(), P(1));
   });
 }
 

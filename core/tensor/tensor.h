@@ -49,7 +49,7 @@ class Tensor {
   /// True where no other handle, slice or graph node shares the elements, so they may be overwritten.
   bool unique() const { return storage_.use_count() == 1; }
 
-  /// First element. Error if T is not the tensor's type.
+  /// First element, in the memory of the tensor's device. Error if T is not the tensor's type.
   template <class T>
   T* data() const {
     check_dtype(kDTypeOf<T>);
@@ -93,13 +93,16 @@ class Tensor {
   /// Itself if contiguous, else a copy.
   Tensor packed() const;
   Tensor clone() const;
-  /// A copy in another type (float32 <-> float64 and integers); itself if the type is the same.
+  /// A copy in another type (on the CPU any two; on a GPU float32 and any other); itself if the type is the same.
   Tensor to(DType dtype) const;
+  /// A copy on another device; itself if it is there.
+  Tensor to(Device device) const;
   void fill_zero();
-  /// Copies the elements of a tensor of the same shape and type.
+  void fill(double value);
+  /// Copies the elements of a tensor of the same shape and type, from any device.
   void copy_from(const Tensor& source);
 
-  /// The single element as a double.
+  /// The single element as a double; waits for the device.
   double item() const;
 
  private:
