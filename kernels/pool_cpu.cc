@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "core/base/check.h"
 #include "core/base/parallel.h"
-#include "kernels/pool.h"
+#include "kernels/pool_check.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/pool_cpu.cc"
@@ -177,13 +178,81 @@ void pool_backward(View<T, 3> dx, View<T, 2> dweight, View<const T, 2> dy, View<
   });
 }
 
-template void pool_forward<float>(View<float, 2>, View<const float, 3>, View<const float, 2>, View<const int64_t, 2>);
-template void pool_forward<double>(View<double, 2>, View<const double, 3>, View<const double, 2>,
-                                   View<const int64_t, 2>);
-template void pool_backward<float>(View<float, 3>, View<float, 2>, View<const float, 2>, View<const float, 3>,
-                                   View<const float, 2>, View<const int64_t, 2>);
-template void pool_backward<double>(View<double, 3>, View<double, 2>, View<const double, 2>, View<const double, 3>,
-                                    View<const double, 2>, View<const int64_t, 2>);
+// What follows works on one number a step or a row, or once a record: its cost vanishes beside any (B, L, D) op, so
+// plain loops serve.
+
+template <class T>
+void pool_weights_forward(View<T, 2> weight, View<const T, 2> score, View<const int64_t, 2> record,
+                          View<const T, 1> shift) {
+  check_pool_weights_forward(weight, score, record, shift);
+  for (int64_t b = 0; b < score.size[0]; ++b) {
+    for (int64_t t = 0; t < score.size[1]; ++t) {
+      const int64_t r = record(b, t);
+      if (r >= shift.size[0]) {
+        fail("pool_weights_forward: record[", b, ", ", t, "] is ", r, ", but shift has ", shift.size[0], " elements");
+      }
+      weight(b, t) = r < 0 ? T(0) : std::exp(score(b, t) - shift(r));
+    }
+  }
+}
+
+template <class T>
+void pool_weights_backward(View<T, 2> dscore, View<const T, 2> dweight, View<const T, 2> weight) {
+  check_pool_weights_backward(dscore, dweight, weight);
+  for (int64_t b = 0; b < weight.size[0]; ++b) {
+    for (int64_t t = 0; t < weight.size[1]; ++t) {
+      dscore(b, t) = dweight(b, t) * weight(b, t);
+    }
+  }
+}
+
+template <class T>
+void divide_rows_forward(View<T, 2> y, View<const T, 2> x, View<const T, 1> weight) {
+  check_divide_rows_forward(y, x, weight);
+  for (int64_t r = 0; r < x.size[0]; ++r) {
+    for (int64_t d = 0; d < x.size[1]; ++d) {
+      y(r, d) = x(r, d) / weight(r);
+    }
+  }
+}
+
+template <class T>
+void divide_rows_backward(View<T, 2> dx, View<T, 1> dweight, View<const T, 2> dy, View<const T, 2> y,
+                          View<const T, 1> weight) {
+  check_divide_rows_backward(dx, dweight, dy, y, weight);
+  for (int64_t r = 0; r < dy.size[0]; ++r) {
+    T sum = 0;
+    for (int64_t d = 0; d < dy.size[1]; ++d) {
+      const T gradient = dy(r, d) / weight(r);
+      sum -= gradient * y(r, d);
+      dx(r, d) = gradient;
+    }
+    dweight(r) = sum;
+  }
+}
+
+template <class T>
+void scale_rows(View<T, 2> y, View<const T, 2> x, View<const T, 1> factor) {
+  check_scale_rows(y, x, factor);
+  for (int64_t r = 0; r < x.size[0]; ++r) {
+    for (int64_t d = 0; d < x.size[1]; ++d) {
+      y(r, d) = x(r, d) * factor(r);
+    }
+  }
+}
+
+#define BLOCKSTATE_INSTANTIATE(T)                                                                                      \
+  template void pool_forward<T>(View<T, 2>, View<const T, 3>, View<const T, 2>, View<const int64_t, 2>);               \
+  template void pool_backward<T>(View<T, 3>, View<T, 2>, View<const T, 2>, View<const T, 3>, View<const T, 2>,         \
+                                 View<const int64_t, 2>);                                                              \
+  template void pool_weights_forward<T>(View<T, 2>, View<const T, 2>, View<const int64_t, 2>, View<const T, 1>);       \
+  template void pool_weights_backward<T>(View<T, 2>, View<const T, 2>, View<const T, 2>);                              \
+  template void divide_rows_forward<T>(View<T, 2>, View<const T, 2>, View<const T, 1>);                                \
+  template void divide_rows_backward<T>(View<T, 2>, View<T, 1>, View<const T, 2>, View<const T, 2>, View<const T, 1>); \
+  template void scale_rows<T>(View<T, 2>, View<const T, 2>, View<const T, 1>);
+BLOCKSTATE_INSTANTIATE(float)
+BLOCKSTATE_INSTANTIATE(double)
+#undef BLOCKSTATE_INSTANTIATE
 
 }  // namespace cpu
 }  // namespace blockstate::kernels
