@@ -57,7 +57,7 @@ void print_row(const Piece& piece, const std::vector<double>& probability, const
 }
 
 std::vector<double> softmax(const Tensor& logits) {
-  const Tensor row = logits.to(DType::kFloat64).packed();
+  const Tensor row = logits.to(Device{}).to(DType::kFloat64).packed();
   std::vector<double> values(row.data<double>(), row.data<double>() + row.elements());
   const double peak = *std::max_element(values.begin(), values.end());
   double sum = 0;
@@ -80,7 +80,6 @@ int run_classify(const ClassifyArguments& arguments) {
           "with task.kind = \"classify\" was wanted");
   const RawFormat raw{arguments.raw_format, arguments.raw_rate};
   const int64_t chunk = arguments.chunk > 0 ? arguments.chunk : kDefaultChunk;
-  const DType dtype = parse_dtype(loaded.run.dtype);
   GradMode off(false);
   print_header(loaded.task.classes);
   const int reports = for_each_piece(loaded.run, loaded.task, arguments.inputs, windows, raw, [&](InputStream& stream) {
@@ -88,7 +87,7 @@ int run_classify(const ClassifyArguments& arguments) {
     int64_t offset = 0;
     Tensor logits;
     while (const std::optional<StepRun> steps = stream.read(chunk)) {
-      logits = loaded.model->forward(steps->input(dtype, offset), &carry).value();
+      logits = loaded.model->forward(steps->input(*loaded.model, offset), &carry).value();
       offset += steps->length;
     }
     require(logits.defined(), stream.piece().name, " has nothing to classify");

@@ -116,14 +116,14 @@ class ExampleStream : public InputStream {
 
 }  // namespace
 
-model::ModelInput StepRun::input(DType dtype, int64_t offset) const {
+model::ModelInput StepRun::input(const model::Model& model, int64_t offset) const {
   model::ModelInput result;
   if (tokens.empty()) {
-    result.frames = Tensor::from({1, length, channels}, frames).to(dtype);
+    result.frames = Tensor::from({1, length, channels}, frames).to(model.dtype()).to(model.device());
   } else {
-    result.tokens = Tensor::from({1, length}, tokens);
+    result.tokens = Tensor::from({1, length}, tokens).to(model.device());
   }
-  result.sequence = nn::plain_sequence(1, length, offset);
+  result.sequence = nn::plain_sequence(1, length, offset, model.device());
   return result;
 }
 

@@ -39,7 +39,7 @@ struct StepRun {
   int64_t channels = 0;
   int64_t length = 0;
   /// As one row that stands at step `offset` of its record.
-  model::ModelInput input(DType dtype, int64_t offset) const;
+  model::ModelInput input(const model::Model& model, int64_t offset) const;
 };
 
 class InputStream {

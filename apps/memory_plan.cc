@@ -30,11 +30,10 @@ data::Batch probe_batch(const model::ModelShape& shape, int64_t length) {
 /// Peak bytes above what is there already, of one forward and backward.
 int64_t measured_step(const model::Model& model, int64_t length) {
   const data::Batch batch = probe_batch(model.shape(), length);
-  const DType dtype = model.parameters().front().variable.dtype();
-  const int64_t before = memory_statistics({}).in_use;
-  reset_peak_memory({});
-  train::accumulate_gradients(model, batch, train::model_input(batch, dtype, true, 0), {}, 0);
-  const int64_t peak = memory_statistics({}).peak - before;
+  const int64_t before = memory_statistics(model.device()).in_use;
+  reset_peak_memory(model.device());
+  train::accumulate_gradients(model, batch, train::model_input(model, batch, true, 0), {}, 0);
+  const int64_t peak = memory_statistics(model.device()).peak - before;
   for (const nn::Parameter& parameter : model.parameters()) {
     Variable variable = parameter.variable;
     variable.clear_grad();

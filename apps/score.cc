@@ -28,8 +28,8 @@ struct Score {
 /// last symbol of a chunk is fed with the next one.
 class Scorer {
  public:
-  Scorer(const model::Model& model, DType dtype, int64_t start_token, bool per_position, std::vector<Tensor>* logits)
-      : model_(model), dtype_(dtype), start_token_(start_token), per_position_(per_position), logits_(logits) {}
+  Scorer(const model::Model& model, int64_t start_token, bool per_position, std::vector<Tensor>* logits)
+      : model_(model), start_token_(start_token), per_position_(per_position), logits_(logits) {}
 
   Score score(InputStream& stream, int64_t chunk) {
     Score total;
@@ -51,7 +51,7 @@ class Scorer {
       if (input.length == 0) {
         continue;
       }
-      const Tensor rows = model_.forward(input.input(dtype_, fed), &carry).value().reshape({input.length, -1});
+      const Tensor rows = model_.forward(input.input(model_, fed), &carry).value().reshape({input.length, -1});
       add(stream.piece(), rows, targets, total);
       fed += input.length;
     }
@@ -61,10 +61,10 @@ class Scorer {
  private:
   void add(const Piece& piece, const Tensor& rows, const std::vector<int64_t>& targets, Score& total) {
     if (logits_ != nullptr) {
-      logits_->push_back(rows.to(DType::kFloat32).clone());
+      logits_->push_back(rows.to(DType::kFloat32).to(Device{}).clone());
     }
-    const Tensor wanted = Tensor::from({static_cast<int64_t>(targets.size())}, targets);
-    const Tensor losses = ops::cross_entropy(Variable(rows), wanted, 0).value().to(DType::kFloat64);
+    const Tensor wanted = Tensor::from({static_cast<int64_t>(targets.size())}, targets).to(rows.device());
+    const Tensor losses = ops::cross_entropy(Variable(rows), wanted, 0).value().to(Device{}).to(DType::kFloat64);
     for (size_t i = 0; i < targets.size(); ++i) {
       const double log_likelihood = -losses.data<double>()[i];
       total.log_likelihood += log_likelihood;
@@ -78,7 +78,6 @@ class Scorer {
   }
 
   const model::Model& model_;
-  DType dtype_;
   int64_t start_token_;
   bool per_position_;
   std::vector<Tensor>* logits_;
@@ -121,7 +120,7 @@ int run_score(const ScoreArguments& arguments) {
   std::vector<std::vector<Tensor>> all_logits;
   const int reports = for_each_piece(loaded.run, loaded.task, arguments.inputs, {}, {}, [&](InputStream& stream) {
     std::vector<Tensor> logits;
-    Scorer scorer(*loaded.model, parse_dtype(loaded.run.dtype), start_token, arguments.per_position,
+    Scorer scorer(*loaded.model, start_token, arguments.per_position,
                   arguments.logits.empty() ? nullptr : &logits);
     const Score score = scorer.score(stream, chunk);
     if (!arguments.per_position) {

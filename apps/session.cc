@@ -4,8 +4,8 @@
 #include <csignal>
 
 #include "core/base/check.h"
-#include "core/base/device.h"
 #include "core/base/parallel.h"
+#include "core/tensor/choose_device.h"
 #include "core/train/checkpoint.h"
 
 namespace blockstate::apps {
@@ -22,16 +22,22 @@ extern "C" void on_stop_signal(int signal) {
 }  // namespace
 
 void prepare_process(const RunConfig& run) {
-  parse_device(run.device);
-  require(run.dtype != "bfloat16", "dtype = \"bfloat16\" needs device = \"cuda\"; on the CPU use float32");
+  const Device device = choose_device(run.device);
+  require(run.dtype != "bfloat16" || device.kind == DeviceKind::kCuda,
+          "dtype = \"bfloat16\" needs device = \"cuda\"; on the CPU use float32");
+  require(run.dtype != "float64" || device.kind == DeviceKind::kCpu,
+          "dtype = \"float64\" is for checks on the CPU: set device = \"cpu\", or use float32 or bfloat16");
   if (run.threads > 0) {
     set_thread_count(static_cast<int>(run.threads));
   }
 }
 
 std::unique_ptr<model::Model> build_model(const RunConfig& run, const TaskShape& task) {
-  return std::make_unique<model::Model>(run.model, task.shape,
-                                        nn::Initialiser(static_cast<uint64_t>(run.seed), parse_dtype(run.dtype)));
+  const DType activations = parse_dtype(run.dtype);
+  const DType parameters = activations == DType::kBFloat16 ? DType::kFloat32 : activations;
+  return std::make_unique<model::Model>(
+      run.model, task.shape,
+      nn::Initialiser(static_cast<uint64_t>(run.seed), parameters, choose_device(run.device)), activations);
 }
 
 config::Value checkpoint_config(const RunConfig& run, const TaskShape& task) {

@@ -31,7 +31,7 @@ data::LoaderOptions loader_options(const RunConfig& run, const TaskShape& task, 
 train::Evaluation evaluate_on(const model::Model& model, const std::shared_ptr<data::Dataset>& data,
                               const RunConfig& run, const TaskShape& task) {
   data::Loader loader(data, loader_options(run, task, false));
-  return train::evaluate(model, loader, {run.task.label_smoothing}, parse_dtype(run.dtype), run.train.chunk);
+  return train::evaluate(model, loader, {run.task.label_smoothing}, run.train.chunk);
 }
 
 /// A token budget as steps: the same for every variant, since it depends on the data alone.
@@ -213,7 +213,6 @@ TrainingOutcome run_training(const RunConfig& given, const std::string& label, P
   options.eval_every = run.train.eval_every;
   options.save_every = run.train.save_every;
   options.seed = static_cast<uint64_t>(run.seed);
-  options.dtype = parse_dtype(run.dtype);
   data::Loader loader(data.train, loader_options(run, data.task, true));
   const train::CheckpointStore store(directory);
   store.prepare();

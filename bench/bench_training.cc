@@ -100,7 +100,7 @@ void run(const Options& options) {
       profile::start();
     }
     const double begin = seconds();
-    const model::ModelInput input = train::model_input(batch, DType::kFloat32, true, 0);
+    const model::ModelInput input = train::model_input(model, batch, true, 0);
     optimizer.clear_gradients();
     train::accumulate_gradients(model, batch, input, {}, 0);
     profile::mark("loss and the like", 0);

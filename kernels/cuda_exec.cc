@@ -70,9 +70,10 @@ std::string why_unusable(int device) {
     int driver = 0, runtime = 0;
     cudaDriverGetVersion(&driver);
     cudaRuntimeGetVersion(&runtime);
-    return driver == 0 ? "no NVIDIA driver was found on this machine; use device = \"cpu\""
-                       : join("the NVIDIA driver serves CUDA ", version_text(driver), ", blockstate was built with CUDA ",
-                              version_text(runtime), "; install a newer driver or use device = \"cpu\"");
+    return driver == 0
+               ? "no NVIDIA driver was found on this machine; use device = \"cpu\""
+               : join("the NVIDIA driver serves CUDA ", version_text(driver), ", blockstate was built with CUDA ",
+                      version_text(runtime), "; install a newer driver or use device = \"cpu\"");
   }
   if (status != cudaSuccess || count == 0) {
     cudaGetLastError();
@@ -126,8 +127,8 @@ std::byte* take_memory(const Exec& exec, int64_t bytes) {
       return static_cast<std::byte*>(memory);
     }
     cudaGetLastError();
-    require(status == cudaErrorMemoryAllocation, "CUDA failed to allocate ", bytes, " bytes: ",
-            cudaGetErrorString(status));
+    require(status == cudaErrorMemoryAllocation, "CUDA failed to allocate ", bytes,
+            " bytes: ", cudaGetErrorString(status));
     cudaStreamSynchronize(stream_of(exec));
     release_memory(exec);
   }
@@ -135,7 +136,8 @@ std::byte* take_memory(const Exec& exec, int64_t bytes) {
 }
 
 void give_memory(const Exec& exec, std::byte* memory) {
-  cudaFreeAsync(memory, stream_of(exec));  // an earlier error of the stream would come back here: it is reported elsewhere
+  cudaFreeAsync(memory,
+                stream_of(exec));  // an earlier error of the stream would come back here: it is reported elsewhere
 }
 
 MemoryUse memory_use(const Exec& exec) {

@@ -11,6 +11,7 @@
 #include "core/base/check.h"
 #include "core/base/parallel.h"
 #include "kernels/gemm.h"
+#include "kernels/gemm_check.h"
 
 namespace blockstate::kernels::cpu {
 namespace {
@@ -247,45 +248,20 @@ void multiply_pieces(const Product<T>& all, const Split& s, const T* bias) {
   });
 }
 
-// The leading dimension BLAS wants: rows of a single-row matrix have no stride of their own.
-template <class T>
-int64_t leading(const char* name, View<T, 2> view) {
-  require(view.size[1] <= 1 || view.stride[1] == 1, "gemm: the last stride of ", name, " must be 1, found ",
-          view.stride[1]);
-  const int64_t minimum = std::max<int64_t>(1, view.size[1]);
-  if (view.size[0] <= 1 || view.size[1] == 0) {
-    return minimum;
-  }
-  require(view.stride[0] >= minimum, "gemm: the rows of ", name, " overlap: ", view.size[1], " columns, row stride ",
-          view.stride[0]);
-  return view.stride[0];
-}
-
 template <class T>
 Product<T> checked(const Gemm<T>& args) {
-  const int64_t m = args.c.size[0];
-  const int64_t n = args.c.size[1];
-  const int64_t k = args.a.size[args.transpose_a ? 0 : 1];
-  require(args.a.size[args.transpose_a ? 1 : 0] == m && args.b.size[args.transpose_b ? 1 : 0] == k &&
-              args.b.size[args.transpose_b ? 0 : 1] == n,
-          "gemm: shapes do not fit: c (", m, ", ", n, "), a (", args.a.size[0], ", ", args.a.size[1], ")",
-          args.transpose_a ? " transposed" : "", ", b (", args.b.size[0], ", ", args.b.size[1], ")",
-          args.transpose_b ? " transposed" : "");
-  if (args.bias) {
-    require(args.bias.size[0] == n && (n <= 1 || args.bias.stride[0] == 1), "gemm: bias must hold ", n,
-            " elements one after the other, found ", args.bias.size[0], " with stride ", args.bias.stride[0]);
-  }
+  const auto [m, n, k] = check_gemm(args);
   const Product<T> p{m,
                      n,
                      k,
                      args.a.data,
-                     leading("a", args.a),
+                     gemm_row_stride("a", args.a),
                      args.transpose_a,
                      args.b.data,
-                     leading("b", args.b),
+                     gemm_row_stride("b", args.b),
                      args.transpose_b,
                      args.c.data,
-                     leading("c", args.c),
+                     gemm_row_stride("c", args.c),
                      args.alpha,
                      args.beta};
   constexpr int64_t kLimit = std::numeric_limits<int32_t>::max();

@@ -51,6 +51,10 @@ struct Normed {
 /// residual stream is float32 also where activations are bfloat16.
 Normed norm(const Variable& x, const Variable& residual, const Variable& weight, const Variable& bias, bool layer,
             double epsilon, DType dtype);
+inline Normed norm(const Variable& x, const Variable& residual, const Variable& weight, const Variable& bias,
+                   bool layer, double epsilon) {
+  return norm(x, residual, weight, bias, layer, epsilon, x.dtype());
+}
 
 // --- sequence mixing
 // --------------------------------------------------------------------------------------------------

@@ -19,8 +19,7 @@ Variable attention(const Variable& q, const Variable& k, const Variable& v, cons
   if (grad_enabled()) {
     log_sum_exp = Tensor::empty({q.size(0), q.size(2), q.size(1)}, state_dtype(queries), queries.device());
   }
-  const auto inputs = [queries, keys, values, b = bias.value(), range, scale, log_sum_exp](auto on,
-                                                                                           const Tensor& out) {
+  const auto inputs = [queries, keys, values, b = bias.value(), range, scale, log_sum_exp](auto on, const Tensor& out) {
     using T = typename decltype(on)::Value;
     using P = typename decltype(on)::Parameter;
     kernels::AttentionForward<T, P> args;
@@ -45,7 +44,7 @@ Variable attention(const Variable& q, const Variable& k, const Variable& v, cons
     const Tensor dy = rows_ready(grad);
     dispatch(queries, "attention", [&](auto on) {
       using T = typename decltype(on)::Value;
-    using P = typename decltype(on)::Parameter;
+      using P = typename decltype(on)::Parameter;
       kernels::AttentionBackward<T, P> args;
       args.dq = dq.view<T, 4>();
       args.dk = dk.view<T, 4>();
@@ -85,8 +84,7 @@ Variable gather_buckets(const Variable& table, const Tensor& bucket) {
     Tensor dtable = zeros_like(like);
     dispatch_exact(like, "gather_buckets", [&](auto on) {
       using T = typename decltype(on)::Value;
-      BLOCKSTATE_KERNEL(on, relative_bias_backward, dtable.view<T, 2>(), dbias.view<T, 2>(),
-                        bucket.view<int64_t, 1>());
+      BLOCKSTATE_KERNEL(on, relative_bias_backward, dtable.view<T, 2>(), dbias.view<T, 2>(), bucket.view<int64_t, 1>());
     });
     return std::vector<Tensor>{dtable};
   });

@@ -30,8 +30,8 @@ void product(On on, View<C, 2> c, View<const T, 2> a, View<const T, 2> b, bool t
                      static_cast<double>(depth));
 }
 
-/// Gradients of y = x W^T + bias from the pieces of dy that arrived; `begin[i]` is the first column of piece i. `weight`
-/// is of x's type; its gradient, like that of the bias, is of type `parameter`.
+/// Gradients of y = x W^T + bias from the pieces of dy that arrived; `begin[i]` is the first column of piece i.
+/// `weight` is of x's type; its gradient, like that of the bias, is of type `parameter`.
 std::vector<Tensor> linear_backward(const Tensor& x, const Tensor& weight, DType parameter, bool has_bias, bool need_dx,
                                     const std::vector<Tensor>& grads, const std::vector<int64_t>& sizes) {
   Tensor dx = need_dx ? empty_like(x) : Tensor();
@@ -97,12 +97,11 @@ std::vector<Variable> linear_split(const Variable& x, const Variable& weight, co
     outputs.push_back(y.slice(-1, begin, begin + size));
     begin += size;
   }
-  return record(
-      "linear", outputs, {x, weight, bias},
-      [input, factor, parameter = weight.dtype(), has_bias = bias.defined(), need_dx = x.requires_grad(),
-       sizes](const std::vector<Tensor>& grads) {
-        return linear_backward(input, factor, parameter, has_bias, need_dx, grads, sizes);
-      });
+  return record("linear", outputs, {x, weight, bias},
+                [input, factor, parameter = weight.dtype(), has_bias = bias.defined(), need_dx = x.requires_grad(),
+                 sizes](const std::vector<Tensor>& grads) {
+                  return linear_backward(input, factor, parameter, has_bias, need_dx, grads, sizes);
+                });
 }
 
 Variable linear(const Variable& x, const Variable& weight, const Variable& bias) {
@@ -122,8 +121,7 @@ Variable embedding(const Tensor& ids, const Variable& table) {
     Tensor dtable = Tensor::zeros(shape, dtype, dy.device());
     dispatch(dy, "embedding", [&](auto on) {
       using T = typename decltype(on)::Value;
-      BLOCKSTATE_KERNEL(on, embedding_backward, dtable.view<T, 2>(), rows_ready(dy).rows<T>(),
-                                          flat.view<int64_t, 1>());
+      BLOCKSTATE_KERNEL(on, embedding_backward, dtable.view<T, 2>(), rows_ready(dy).rows<T>(), flat.view<int64_t, 1>());
     });
     return std::vector<Tensor>{dtable};
   });

@@ -82,8 +82,7 @@ Normed norm(const Variable& x, const Variable& residual, const Variable& weight,
         Tensor dx = type_x == h.dtype() ? Tensor() : Tensor::empty(h.shape(), type_x, h.device());
         Tensor dweight = zeros_like(w);
         Tensor dbias = has_bias ? zeros_like(w) : Tensor();
-        const Tensor dy =
-            rows_ready(grads[0].defined() ? grads[0] : Tensor::zeros(h.shape(), dtype, h.device()));
+        const Tensor dy = rows_ready(grads[0].defined() ? grads[0] : Tensor::zeros(h.shape(), dtype, h.device()));
         const Tensor dh_out = rows_ready(grads[1]);
         dispatch_norm(h.device(), dtype, type_x, has_residual, [&](auto on, auto type_of_x, auto type_of_h) {
           using T = typename decltype(on)::Value;

@@ -78,20 +78,20 @@ Variable tail(const Variable& past, const Variable& x, const Tensor& end, const 
   dispatch(x.value(), "tail", [&](auto on) {
     using T = typename decltype(on)::Value;
     BLOCKSTATE_KERNEL(on, tail_forward, y.view<T, 3>(), past.value().view<T, 3>(), x.value().view<T, 3>(),
-                                  end.view<int64_t, 1>(), known.view<int64_t, 1>());
+                      end.view<int64_t, 1>(), known.view<int64_t, 1>());
   });
   const Shape past_shape = past.defined() ? past.shape() : Shape();
-  return record_one("tail", y, {past, x},
-                    [past_shape, x_shape = x.shape(), dtype = x.dtype(), end, known](const Tensor& dy) {
-                      Tensor dpast = past_shape.empty() ? Tensor() : Tensor::empty(past_shape, dtype, dy.device());
-                      Tensor dx = Tensor::empty(x_shape, dtype, dy.device());
-                      dispatch(dy, "tail", [&](auto on) {
-                        using T = typename decltype(on)::Value;
-                        BLOCKSTATE_KERNEL(on, tail_backward, dpast.view<T, 3>(), dx.view<T, 3>(), rows_ready(dy).view<T, 3>(),
-                                                       end.view<int64_t, 1>(), known.view<int64_t, 1>());
-                      });
-                      return std::vector<Tensor>{dpast, dx};
-                    });
+  return record_one(
+      "tail", y, {past, x}, [past_shape, x_shape = x.shape(), dtype = x.dtype(), end, known](const Tensor& dy) {
+        Tensor dpast = past_shape.empty() ? Tensor() : Tensor::empty(past_shape, dtype, dy.device());
+        Tensor dx = Tensor::empty(x_shape, dtype, dy.device());
+        dispatch(dy, "tail", [&](auto on) {
+          using T = typename decltype(on)::Value;
+          BLOCKSTATE_KERNEL(on, tail_backward, dpast.view<T, 3>(), dx.view<T, 3>(), rows_ready(dy).view<T, 3>(),
+                            end.view<int64_t, 1>(), known.view<int64_t, 1>());
+        });
+        return std::vector<Tensor>{dpast, dx};
+      });
 }
 
 }  // namespace blockstate::ops

@@ -50,7 +50,7 @@ WithState causal_conv1d(const Variable& x, const Variable& weight, const Variabl
                           const Tensor dfinal = rows_ready(grads[1]);
                           dispatch(input, "causal_conv1d", [&](auto on) {
                             using T = typename decltype(on)::Value;
-    using P = typename decltype(on)::Parameter;
+                            using P = typename decltype(on)::Parameter;
                             kernels::CausalConv1dBackward<T, P> args;
                             args.dx = dx.view<T, 3>();
                             args.dweight = dw.view<P, 2>();
@@ -220,7 +220,7 @@ WithState diagonal_scan(const Variable& u, const Variable& a, const Variable& c,
         const Tensor dfinal = rows_ready(grads[1]);
         dispatch(input, "diagonal_scan", [&](auto on) {
           using T = typename decltype(on)::Value;
-    using P = typename decltype(on)::Parameter;
+          using P = typename decltype(on)::Parameter;
           kernels::DiagonalScanBackward<T, P> args;
           args.du = du.view<T, 3>();
           args.da = da.view<P, 3>();
@@ -300,7 +300,7 @@ Variable state_readout(const Variable& state, const Variable& weight) {
     dispatch_exact(h, "state_readout", [&](auto on) {
       using T = typename decltype(on)::Value;
       BLOCKSTATE_KERNEL(on, state_readout_backward, dh.view<T, 3>(), dw.view<T, 3>(), dy.view<T, 3>(), h.view<T, 3>(),
-                                              w.view<T, 3>());
+                        w.view<T, 3>());
     });
     return std::vector<Tensor>{dh, dw};
   });

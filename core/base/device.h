@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <string>
-#include <string_view>
 
 namespace blockstate {
 
@@ -17,8 +16,5 @@ struct Device {
 };
 
 std::string device_name(Device device);
-/// Accepts "cpu", "cuda", "cuda:N", and "auto" (a GPU if this build and machine have one, else the CPU).
-/// Asking for CUDA where there is none is an Error that says what is missing.
-Device parse_device(std::string_view name);
 
 }  // namespace blockstate

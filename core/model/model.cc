@@ -19,8 +19,13 @@ struct Model::Layer : public nn::Module {
   nn::Sublayer* mixer;
 };
 
-Model::Model(const ModelConfig& config, const ModelShape& shape, const nn::Initialiser& init)
-    : config_(config), shape_(shape), names_(expand_blocks(config.blocks)) {
+Model::Model(const ModelConfig& config, const ModelShape& shape, const nn::Initialiser& init, DType activations)
+    : config_(config),
+      shape_(shape),
+      dtype_(init.dtype()),
+      activations_(activations),
+      device_(init.device()),
+      names_(expand_blocks(config.blocks)) {
   const int64_t D = config.d_model;
   require(shape.outputs > 0, "the model's head has no outputs; is the list of classes empty?");
   if (shape.vocabulary > 0) {
@@ -63,8 +68,8 @@ Variable Model::features(const ModelInput& input, nn::CarryMap* carry) const {
   Variable residual = embed(input);
   Variable branch;
   for (size_t i = 0; i < layers_.size(); ++i) {
-    const ops::Normed normed =
-        branch.defined() ? layers_[i]->norm->forward(branch, residual) : layers_[i]->norm->forward(residual);
+    const ops::Normed normed = branch.defined() ? layers_[i]->norm->forward(branch, residual, activations_)
+                                                : layers_[i]->norm->forward(residual, {}, activations_);
     residual = normed.h;
     branch = layers_[i]->mixer->forward(normed.y, input.sequence, all.child("layers." + std::to_string(i)));
     if (config_.dropout > 0 && input.sequence.training) {
@@ -72,7 +77,7 @@ Variable Model::features(const ModelInput& input, nn::CarryMap* carry) const {
                             mix_key(input.sequence.random_key, i), config_.dropout);
     }
   }
-  return norm_->forward(branch, residual).y;
+  return norm_->forward(branch, residual, activations_).y;
 }
 
 Variable Model::pooled(const Variable& x, const ModelInput& input, nn::CarryMap* carry) const {

@@ -27,8 +27,11 @@ struct ModelInput {
 /// Carry names: layers.I.<sublayer's own>, pooling.<...>.
 class Model : public nn::Module {
  public:
-  /// Error where names, widths or heads do not fit.
-  Model(const ModelConfig& config, const ModelShape& shape, const nn::Initialiser& init);
+  /// Parameters are of the initialiser's type and on its device. Activations are of the same type unless `activations`
+  /// says bfloat16; the residual stream stays in the parameters'. Error where names, widths or heads do not fit.
+  Model(const ModelConfig& config, const ModelShape& shape, const nn::Initialiser& init)
+      : Model(config, shape, init, init.dtype()) {}
+  Model(const ModelConfig& config, const ModelShape& shape, const nn::Initialiser& init, DType activations);
 
   /// Logits of a chunk: (B, L, outputs), or (R, outputs) for classify, of the steps so far. `carry` null: the chunk is
   /// a whole sequence. Otherwise it is read, and then holds the state after the chunk.
@@ -48,6 +51,10 @@ class Model : public nn::Module {
   std::vector<std::string> whole_sublayers() const;
   int64_t carry_bytes(int64_t length) const;
 
+  /// Type of parameters and of the frames the model takes.
+  DType dtype() const { return dtype_; }
+  DType activations() const { return activations_; }
+  Device device() const { return device_; }
   const ModelConfig& config() const { return config_; }
   const ModelShape& shape() const { return shape_; }
   const std::vector<std::string>& sublayer_names() const { return names_; }
@@ -59,6 +66,9 @@ class Model : public nn::Module {
 
   ModelConfig config_;
   ModelShape shape_;
+  DType dtype_;
+  DType activations_;
+  Device device_;
   std::vector<std::string> names_;
   int64_t stride_ = 1;
   Variable embedding_;

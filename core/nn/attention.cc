@@ -51,11 +51,14 @@ Variable PositionTerm::bias() const {
   if (kind_ != PositionKind::kT5) {
     return {};
   }
-  std::vector<int64_t> bucket;
-  for (int64_t distance = 0; distance <= kT5MaxDistance; ++distance) {
-    bucket.push_back(t5_bucket(distance));
+  if (!buckets_.defined() || buckets_.device() != table_.value().device()) {
+    std::vector<int64_t> bucket;
+    for (int64_t distance = 0; distance <= kT5MaxDistance; ++distance) {
+      bucket.push_back(t5_bucket(distance));
+    }
+    buckets_ = Tensor::from({kT5MaxDistance + 1}, bucket).to(table_.value().device());
   }
-  return ops::gather_buckets(table_, bucket);
+  return ops::gather_buckets(table_, buckets_);
 }
 
 SelfAttention::SelfAttention(const AttentionConfig& config, int64_t d_model, const Initialiser& init)

@@ -33,6 +33,7 @@ class PositionTerm : public Module {
   PositionKind kind_;
   double base_;
   Variable table_;
+  mutable Tensor buckets_;  ///< bucket of each distance, on the device of the table
 };
 
 /// T5's bucket of a distance n >= 0: exact below 16, then logarithmic up to 128, 32 buckets.

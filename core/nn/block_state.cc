@@ -28,12 +28,12 @@ std::vector<int64_t> window_runs(int64_t offset, int64_t length, int64_t window)
 }
 
 /// (B, groups * S): 0 .. S-1 over and over.
-Tensor repeated_ids(int64_t B, int64_t groups, int64_t S) {
+Tensor repeated_ids(int64_t B, int64_t groups, int64_t S, Device device) {
   Tensor ids = Tensor::empty({B, groups * S}, DType::kInt64);
   for (int64_t i = 0; i < ids.elements(); ++i) {
     ids.data<int64_t>()[i] = i % S;
   }
-  return ids;
+  return ids.to(device);
 }
 
 }  // namespace
@@ -102,7 +102,7 @@ Variable BlockState::same_window_context(const Variable& x, const Variable& q, c
     const std::string name = ssms_.size() > 1 ? "ssm." + std::to_string(i) : "ssm";
     const Variable states = ssms_[i]->forward(x, sequence, carry.child(name));
     const int64_t part = width_ / static_cast<int64_t>(ssms_.size());
-    const auto kv = context_kv_[i]->split(context_norms_[i]->forward(states).y, {part, part});
+    const auto kv = context_kv_[i]->split(context_norms_[i]->forward(states, {}, x.dtype()).y, {part, part});
     keys.push_back(kv[0]);
     values.push_back(kv[1]);
   }
@@ -144,9 +144,10 @@ Variable BlockState::previous_window_context(const Variable& x, const Variable& 
     for (int64_t i = 0; i < groups; ++i) {
       contexts.push_back(ops::state_readout(states[i], readout_));
     }
-    const Variable normed = context_norms_[0]->forward(ops::concat(contexts, 1)).y;
+    const Variable normed = context_norms_[0]->forward(ops::concat(contexts, 1), {}, x.dtype()).y;
     const auto kv = context_kv_[0]->split(normed, {width_, width_});
-    keys.push_back(ops::add(kv[0], ops::embedding(repeated_ids(B, groups, S), context_ids_)));
+    const Variable ids = ops::embedding(repeated_ids(B, groups, S, x.value().device()), context_ids_);
+    keys.push_back(ops::add(kv[0], ops::cast(ids, kv[0].dtype())));
     values.push_back(kv[1]);
     k = ops::slice(keys[1], 1, (groups - 1) * S, groups * S);
     v = ops::slice(values[1], 1, (groups - 1) * S, groups * S);

@@ -51,7 +51,7 @@ Tensor Initialiser::constant(const Shape& shape, double value) const {
 }
 
 Tensor Initialiser::values(const Shape& shape, const std::vector<double>& given) const {
-  return Tensor::from(shape, given).to(dtype_);
+  return Tensor::from(shape, given).to(dtype_).to(device_);
 }
 
 std::vector<Parameter> Module::parameters() const {

@@ -27,10 +27,13 @@ struct Parameter {
 /// not move the others'.
 class Initialiser {
  public:
-  explicit Initialiser(uint64_t seed, DType dtype = DType::kFloat32) : seed_(seed), dtype_(dtype) {}
+  /// `dtype` is that of parameters, float32 or float64.
+  explicit Initialiser(uint64_t seed, DType dtype = DType::kFloat32, Device device = {})
+      : seed_(seed), dtype_(dtype), device_(device) {}
 
   Initialiser child(const std::string& name) const;
   DType dtype() const { return dtype_; }
+  Device device() const { return device_; }
 
   Tensor uniform(const std::string& name, const Shape& shape, double low, double high) const;
   Tensor normal(const std::string& name, const Shape& shape, double deviation) const;
@@ -43,6 +46,7 @@ class Initialiser {
  private:
   uint64_t seed_;
   DType dtype_;
+  Device device_;
   std::string prefix_;
 };
 

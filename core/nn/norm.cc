@@ -10,8 +10,8 @@ Norm::Norm(int64_t width, NormKind kind, const Initialiser& init, double epsilon
   }
 }
 
-ops::Normed Norm::forward(const Variable& x, const Variable& residual) const {
-  return ops::norm(x, residual, weight_, bias_, kind_ == NormKind::kLayer, epsilon_);
+ops::Normed Norm::forward(const Variable& x, const Variable& residual, DType dtype) const {
+  return ops::norm(x, residual, weight_, bias_, kind_ == NormKind::kLayer, epsilon_, dtype);
 }
 
 }  // namespace blockstate::nn

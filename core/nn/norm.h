@@ -13,7 +13,11 @@ enum class NormKind : uint8_t { kRms, kLayer };
 class Norm : public Module {
  public:
   Norm(int64_t width, NormKind kind, const Initialiser& init, double epsilon = 1e-5);
-  ops::Normed forward(const Variable& x, const Variable& residual = {}) const;
+  /// y in the type of x.
+  ops::Normed forward(const Variable& x, const Variable& residual = {}) const {
+    return forward(x, residual, x.dtype());
+  }
+  ops::Normed forward(const Variable& x, const Variable& residual, DType dtype) const;
 
  private:
   NormKind kind_;

@@ -12,9 +12,12 @@ namespace blockstate::nn {
 /// A row holds one record or several, each a run of steps; steps outside records are padding. Records start at
 /// multiples of the stack's stride counted from the row's start, so the phase of windows is the same in all rows and
 /// follows from `offset` alone.
+/// Tensors lie on the model's device; host_position and host_record are the same on the CPU, for what is decided there.
 struct Sequence {
-  Tensor position;      ///< (B, L) int64: steps from the start of the record; -1 padding
-  Tensor record;        ///< (B, L) int64: index of the record in the batch; -1 padding
+  Tensor position;  ///< (B, L) int64: steps from the start of the record; -1 padding
+  Tensor record;    ///< (B, L) int64: index of the record in the batch; -1 padding
+  Tensor host_position;
+  Tensor host_record;
   int64_t records = 0;  ///< R, records of the whole batch
   int64_t offset = 0;   ///< index in the row of the chunk's first step
   Tensor end;           ///< (B) int64: steps up to and including the row's last valid one in this chunk
@@ -31,10 +34,11 @@ struct Sequence {
   Sequence slice(int64_t begin, int64_t end) const;
 };
 
-/// Derives end, known and uniform. position and record are (B, L) int64.
-Sequence make_sequence(const Tensor& position, const Tensor& record, int64_t records, int64_t offset);
+/// Derives end, known and uniform. position and record are (B, L) int64 on the CPU.
+Sequence make_sequence(const Tensor& position, const Tensor& record, int64_t records, int64_t offset,
+                       Device device = {});
 
 /// B rows of one record each, all `length` steps valid, starting at step `offset` of the record.
-Sequence plain_sequence(int64_t batch, int64_t length, int64_t offset = 0);
+Sequence plain_sequence(int64_t batch, int64_t length, int64_t offset = 0, Device device = {});
 
 }  // namespace blockstate::nn

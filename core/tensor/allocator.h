@@ -8,8 +8,9 @@
 
 namespace blockstate {
 
-/// A block of a device's memory, 64-byte aligned at least. Freed blocks above a threshold are kept and handed out again: a training
-/// step asks for the same sizes over and over, and fresh pages cost more than the kernels that fill them.
+/// A block of a device's memory, 64-byte aligned at least. Freed blocks above a threshold are kept and handed out
+/// again: a training step asks for the same sizes over and over, and fresh pages cost more than the kernels that fill
+/// them.
 struct Storage {
   std::byte* data = nullptr;
   int64_t bytes = 0;

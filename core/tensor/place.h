@@ -52,11 +52,11 @@ void dispatch(const Tensor& like, const char* op, const Body& body) {
 }  // namespace blockstate
 
 /// Calls a kernel where `on` says: kernels::cpu::NAME<T>(...) or kernels::cuda::NAME<T>(exec, ...).
-#define BLOCKSTATE_KERNEL(on, name, ...)                                                  \
-  do {                                                                                    \
-    if constexpr (decltype(on)::kCuda) {                                                  \
-      kernels::cuda::name<typename decltype(on)::Value>((on).exec, __VA_ARGS__);          \
-    } else {                                                                              \
-      kernels::cpu::name<typename decltype(on)::Value>(__VA_ARGS__);                      \
-    }                                                                                     \
+#define BLOCKSTATE_KERNEL(on, name, ...)                                         \
+  do {                                                                           \
+    if constexpr (decltype(on)::kCuda) {                                         \
+      kernels::cuda::name<typename decltype(on)::Value>((on).exec, __VA_ARGS__); \
+    } else {                                                                     \
+      kernels::cpu::name<typename decltype(on)::Value>(__VA_ARGS__);             \
+    }                                                                            \
   } while (false)

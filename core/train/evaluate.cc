@@ -33,8 +33,16 @@ Tensor batch_logits(const model::Model& model, const model::ModelInput& input, i
   return ops::concat(parts, per_step ? 1 : 0).value();
 }
 
-Evaluation evaluate(const model::Model& model, data::Loader& loader, const Objective& objective, DType dtype,
-                    int64_t chunk) {
+namespace {
+
+/// Logits as the metrics read them: float32 or float64, on the CPU.
+Tensor on_host(const Tensor& logits) {
+  return (logits.dtype() == DType::kBFloat16 ? logits.to(DType::kFloat32) : logits).to(Device{});
+}
+
+}  // namespace
+
+Evaluation evaluate(const model::Model& model, data::Loader& loader, const Objective& objective, int64_t chunk) {
   GradMode off(false);
   const model::HeadKind head = model.shape().head;
   ClassificationMetrics classes(model.shape().outputs);
@@ -42,7 +50,7 @@ Evaluation evaluate(const model::Model& model, data::Loader& loader, const Objec
   double loss_sum = 0;
   int64_t targets = 0;
   while (std::optional<data::Batch> batch = loader.next()) {
-    const model::ModelInput input = model_input(*batch, dtype, false, 0);
+    const model::ModelInput input = model_input(model, *batch, false, 0);
     const Tensor logits = batch_logits(model, input, chunk);
     const LossResult result = loss_of_logits(Variable(logits), batch->targets, objective, 1);
     loss_sum += result.loss.value().item();
@@ -50,7 +58,7 @@ Evaluation evaluate(const model::Model& model, data::Loader& loader, const Objec
     if (head == model::HeadKind::kLanguageModel) {
       language.add(result.loss.value().item(), result.targets);
     } else {
-      classes.add(logits, batch->targets);
+      classes.add(on_host(logits), batch->targets);
     }
   }
   Evaluation evaluation;

@@ -26,8 +26,7 @@ std::string primary_metric(model::HeadKind head);
 bool higher_is_better(model::HeadKind head);
 
 /// One pass in order. Dropout is off. chunk > 0 runs long examples through the carry in chunks of that many steps.
-Evaluation evaluate(const model::Model& model, data::Loader& loader, const Objective& objective, DType dtype,
-                    int64_t chunk = 0);
+Evaluation evaluate(const model::Model& model, data::Loader& loader, const Objective& objective, int64_t chunk = 0);
 
 /// Logits of a whole batch, in chunks through the carry where chunk > 0: (R, C), or (B, L, V).
 Tensor batch_logits(const model::Model& model, const model::ModelInput& input, int64_t chunk);

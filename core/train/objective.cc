@@ -6,6 +6,19 @@
 #include "core/autograd/ops.h"
 
 namespace blockstate::train {
+namespace {
+
+/// A kernel of a GPU cannot say which id was wrong, so ids are looked at before they go there.
+void check_ids(const char* what, const Tensor& ids, int64_t count) {
+  const int64_t* id = ids.data<int64_t>();
+  for (int64_t i = 0; i < ids.elements(); ++i) {
+    require(id[i] < count, what, " ", id[i], " at place ", i, " of the batch: the model has ", count,
+            ", numbered from 0");
+  }
+}
+
+}  // namespace
+
 model::ModelInput slice_steps(const model::ModelInput& input, int64_t begin, int64_t end) {
   model::ModelInput part;
   part.tokens = input.tokens.defined() ? input.tokens.slice(1, begin, end).packed() : Tensor();
@@ -18,7 +31,8 @@ LossResult loss_of_logits(const Variable& logits, const Tensor& targets, const O
                           int64_t target_count) {
   const Variable rows = ops::reshape(logits, {-1, logits.size(-1)});
   const Tensor flat = targets.reshape({-1});
-  const Variable row_loss = ops::cross_entropy(rows, flat, objective.label_smoothing);
+  check_ids("target", flat, rows.size(1));
+  const Variable row_loss = ops::cross_entropy(rows, flat.to(rows.value().device()), objective.label_smoothing);
   LossResult result;
   result.loss =
       ops::scale(ops::weighted_sum(row_loss, Tensor()), 1.0 / static_cast<double>(std::max<int64_t>(1, target_count)));
@@ -59,7 +73,7 @@ double chunked_gradients(const model::Model& model, const data::Batch& batch, co
     }
   }
   // Backward, last chunk first: its loss and the gradient of the carry it handed on.
-  double loss = 0;
+  std::vector<Tensor> losses;
   std::map<std::string, Tensor> carry_grads;
   for (size_t i = bounds.size(); i-- > 0;) {
     const auto [begin, end] = bounds[i];
@@ -72,7 +86,7 @@ double chunked_gradients(const model::Model& model, const data::Batch& batch, co
     if (per_step(model) || end == L) {
       const Tensor targets = per_step(model) ? batch.targets.slice(1, begin, end).packed() : batch.targets;
       const LossResult part = loss_of_logits(logits, targets, objective, batch.target_count);
-      loss += part.loss.value().item();
+      losses.push_back(part.loss.value());
       roots.push_back(part.loss);
       grads.emplace_back();
     }
@@ -88,16 +102,24 @@ double chunked_gradients(const model::Model& model, const data::Batch& batch, co
       }
     }
   }
+  double loss = 0;
+  for (const Tensor& part : losses) {
+    loss += part.item();
+  }
   return loss;
 }
 
 }  // namespace
 
-model::ModelInput model_input(const data::Batch& batch, DType dtype, bool training, uint64_t random_key) {
+model::ModelInput model_input(const model::Model& model, const data::Batch& batch, bool training, uint64_t random_key) {
   model::ModelInput input;
-  input.tokens = batch.tokens;
-  input.frames = batch.frames.defined() ? batch.frames.to(dtype) : Tensor();
-  input.sequence = nn::make_sequence(batch.position, batch.record, batch.records, 0);
+  if (batch.tokens.defined()) {
+    const model::ModelShape& shape = model.shape();
+    check_ids("token", batch.tokens, shape.vocabulary + (shape.start_token ? 1 : 0));
+  }
+  input.tokens = batch.tokens.to(model.device());
+  input.frames = batch.frames.defined() ? batch.frames.to(model.dtype()).to(model.device()) : Tensor();
+  input.sequence = nn::make_sequence(batch.position, batch.record, batch.records, 0, model.device());
   input.sequence.training = training;
   input.sequence.random_key = random_key;
   return input;
@@ -114,9 +136,8 @@ double accumulate_gradients(const model::Model& model, const data::Batch& batch,
     return chunked_gradients(model, batch, input, objective, chunk);
   }
   const LossResult result = batch_loss(model, batch, input, objective, batch.target_count);
-  const double loss = result.loss.value().item();
   backward(result.loss);
-  return loss;
+  return result.loss.value().item();  // waits for the device, so it comes last
 }
 
 }  // namespace blockstate::train

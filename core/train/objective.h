@@ -19,7 +19,7 @@ struct LossResult {
 };
 
 /// A batch as a model takes it. `random_key` mixes seed and step; dropout draws from it when `training`.
-model::ModelInput model_input(const data::Batch& batch, DType dtype, bool training, uint64_t random_key);
+model::ModelInput model_input(const model::Model& model, const data::Batch& batch, bool training, uint64_t random_key);
 
 /// Steps [begin, end) of an input: a chunk.
 model::ModelInput slice_steps(const model::ModelInput& input, int64_t begin, int64_t end);

@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "core/base/check.h"
+#include "core/tensor/place.h"
 #include "kernels/adamw.h"
 
 namespace blockstate::train {
@@ -26,8 +27,8 @@ AdamW::AdamW(const nn::Module& module, const OptimizerConfig& config) : config_(
     require(value.dtype() == DType::kFloat32 || value.dtype() == DType::kFloat64, "the parameter \"", parameter.name,
             "\" is of type ", dtype_name(value.dtype()), ", wanted float32 or float64");
     require(value.contiguous(), "the parameter \"", parameter.name, "\" does not lie in one piece");
-    slots_.push_back(
-        {parameter, Tensor::zeros(value.shape(), value.dtype()), Tensor::zeros(value.shape(), value.dtype())});
+    slots_.push_back({parameter, Tensor::zeros(value.shape(), value.dtype(), value.device()),
+                      Tensor::zeros(value.shape(), value.dtype(), value.device())});
   }
 }
 
@@ -43,7 +44,7 @@ double AdamW::squared_norm(const std::vector<Tensor>& gradients) const {
 }
 
 template <class T>
-void AdamW::update(const std::vector<Tensor>& gradients, double factor, double gradient_scale) {
+std::vector<kernels::AdamWTensor<T>> AdamW::tensors(const std::vector<Tensor>& gradients, double factor) const {
   std::vector<kernels::AdamWTensor<T>> list;
   for (size_t i = 0; i < slots_.size(); ++i) {
     const Slot& slot = slots_[i];
@@ -60,24 +61,54 @@ void AdamW::update(const std::vector<Tensor>& gradients, double factor, double g
                     .learning_rate = std::min(options.max_lr.value_or(config_.lr), config_.lr) * factor,
                     .weight_decay = options.decay ? config_.weight_decay : 0});
   }
-  const kernels::AdamWOptions options{.beta1 = config_.beta1,
-                                      .beta2 = config_.beta2,
-                                      .epsilon = config_.epsilon,
-                                      .gradient_scale = gradient_scale,
-                                      .step = steps_};
-  kernels::cpu::adamw<T>(list.data(), static_cast<int64_t>(list.size()), options);
+  return list;
 }
+
+kernels::AdamWOptions AdamW::options(double gradient_scale) const {
+  return {.beta1 = config_.beta1,
+          .beta2 = config_.beta2,
+          .epsilon = config_.epsilon,
+          .gradient_scale = gradient_scale,
+          .step = steps_};
+}
+
+#if defined(BLOCKSTATE_WITH_CUDA)
+/// Norm, clipping and skipping are decided on the device: one wait a step, at its end.
+StepReport AdamW::step_on_gpu(const std::vector<Tensor>& gradients, double factor, double gradient_scale) {
+  const Device device = slots_.front().m.device();
+  const kernels::cuda::Exec exec = kernels::cuda::exec(device.index);
+  const std::vector<kernels::AdamWTensor<float>> list = tensors<float>(gradients, factor);
+  kernels::AdamWReport report{0, steps_};
+  const Tensor place = Tensor::empty({static_cast<int64_t>(sizeof(report))}, DType::kUInt8, device);
+  kernels::cuda::copy_to_device(exec, place.bytes(), &report, sizeof(report));
+  kernels::cuda::adamw_step<float>(exec, list.data(), static_cast<int64_t>(list.size()), options(gradient_scale),
+                                   config_.clip, reinterpret_cast<kernels::AdamWReport*>(place.bytes()));
+  kernels::cuda::copy_to_host(exec, &report, place.bytes(), sizeof(report));
+  StepReport result;
+  result.lr = config_.lr * factor;
+  result.grad_norm = std::sqrt(report.squared_norm);
+  result.skipped = !std::isfinite(result.grad_norm);
+  steps_ = report.step;
+  return result;
+}
+#endif
 
 StepReport AdamW::step(double factor, double gradient_scale) {
   std::vector<Tensor> gradients;
   for (const Slot& slot : slots_) {
     const Tensor& gradient = slot.parameter.variable.grad();
-    gradients.push_back(gradient.defined() ? gradient.packed() : Tensor::zeros(slot.m.shape(), slot.m.dtype()));
+    gradients.push_back(gradient.defined() ? gradient.packed()
+                                           : Tensor::zeros(slot.m.shape(), slot.m.dtype(), slot.m.device()));
     require(gradients.back().shape() == slot.m.shape() && gradients.back().dtype() == slot.m.dtype(),
             "the gradient of \"", slot.parameter.name, "\" is ", dtype_name(gradients.back().dtype()), " ",
             shape_text(gradients.back().shape()), ", the parameter ", dtype_name(slot.m.dtype()), " ",
             shape_text(slot.m.shape()));
   }
+#if defined(BLOCKSTATE_WITH_CUDA)
+  if (!slots_.empty() && slots_.front().m.device().kind == DeviceKind::kCuda) {
+    return step_on_gpu(gradients, factor, gradient_scale);
+  }
+#endif
   const double squares = squared_norm<float>(gradients) + squared_norm<double>(gradients);
   StepReport report;
   report.lr = config_.lr * factor;
@@ -89,8 +120,10 @@ StepReport AdamW::step(double factor, double gradient_scale) {
   ++steps_;
   const bool clipped = config_.clip > 0 && report.grad_norm > config_.clip;
   const double scale = clipped ? gradient_scale * config_.clip / report.grad_norm : gradient_scale;
-  update<float>(gradients, factor, scale);
-  update<double>(gradients, factor, scale);
+  const auto singles = tensors<float>(gradients, factor);
+  kernels::cpu::adamw<float>(singles.data(), static_cast<int64_t>(singles.size()), options(scale));
+  const auto doubles = tensors<double>(gradients, factor);
+  kernels::cpu::adamw<double>(doubles.data(), static_cast<int64_t>(doubles.size()), options(scale));
   return report;
 }
 

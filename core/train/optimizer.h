@@ -8,6 +8,7 @@
 #include "core/config/visitor.h"
 #include "core/nn/module.h"
 #include "core/train/safetensors.h"
+#include "kernels/adamw.h"
 
 namespace blockstate::train {
 
@@ -59,7 +60,9 @@ class AdamW {
   template <class T>
   double squared_norm(const std::vector<Tensor>& gradients) const;
   template <class T>
-  void update(const std::vector<Tensor>& gradients, double factor, double gradient_scale);
+  std::vector<kernels::AdamWTensor<T>> tensors(const std::vector<Tensor>& gradients, double factor) const;
+  kernels::AdamWOptions options(double gradient_scale) const;
+  StepReport step_on_gpu(const std::vector<Tensor>& gradients, double factor, double gradient_scale);
 
   OptimizerConfig config_;
   std::vector<Slot> slots_;

@@ -154,7 +154,8 @@ void write_safetensors(const std::filesystem::path& path, const NamedTensors& te
   file.write(&length, kLengthBytes);
   file.write(text.data(), static_cast<int64_t>(text.size()));
   for (const auto& [name, tensor] : order) {
-    file.write(tensor.bytes(), tensor.elements() * dtype_size(tensor.dtype()));
+    const Tensor here = tensor.to(Device{});
+    file.write(here.bytes(), here.elements() * dtype_size(here.dtype()));
   }
   file.finish();
 }

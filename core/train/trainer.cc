@@ -51,7 +51,7 @@ void Trainer::one_step(StepEvent& event) {
   const std::optional<data::Batch> batch = loader_.next();
   require(batch.has_value(), "the training data ended");
   const uint64_t key = mix_key(mix_key(options_.seed, kDropoutPurpose), static_cast<uint64_t>(state_.step));
-  const model::ModelInput input = model_input(*batch, options_.dtype, true, key);
+  const model::ModelInput input = model_input(model_, *batch, true, key);
   optimizer_.clear_gradients();
   event.loss = accumulate_gradients(model_, *batch, input, objective_, options_.chunk);
   const StepReport report = optimizer_.step(schedule_factor(options_.schedule, state_.step, options_.steps));
@@ -74,7 +74,7 @@ void Trainer::one_step(StepEvent& event) {
 }
 
 TrainSummary Trainer::run(const std::atomic<bool>& stop) {
-  reset_peak_memory({});
+  reset_peak_memory(model_.device());
   StepEvent event;
   bool saved = true;
   while (state_.step < options_.steps && !stop) {
@@ -100,7 +100,7 @@ TrainSummary Trainer::run(const std::atomic<bool>& stop) {
   summary_.step = state_.step;
   summary_.finished = state_.step >= options_.steps;
   summary_.tokens_per_second = static_cast<double>(summary_.tokens) / std::max(1e-9, summary_.seconds);
-  summary_.peak_bytes = memory_statistics({}).peak;
+  summary_.peak_bytes = memory_statistics(model_.device()).peak;
   return summary_;
 }
 

@@ -23,7 +23,6 @@ struct TrainerOptions {
   int64_t eval_every = 0;  ///< steps; 0: only at the end
   int64_t save_every = 0;  ///< steps; 0: only at the end (and when stopped)
   uint64_t seed = 0;
-  DType dtype = DType::kFloat32;
 };
 
 /// One optimiser step, as the log and the progress display see it.

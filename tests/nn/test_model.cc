@@ -81,7 +81,7 @@ test::Outcome gradients(const model::Model& model, const data::Batch& batch, int
   for (const nn::Parameter& parameter : model.parameters()) {
     Variable(parameter.variable).clear_grad();
   }
-  const model::ModelInput input = train::model_input(batch, DType::kFloat64, true, key);
+  const model::ModelInput input = train::model_input(model, batch, true, key);
   test::Outcome outcome;
   outcome.tensors["loss"] = {train::accumulate_gradients(model, batch, input, {.label_smoothing = 0.05}, chunk)};
   for (const nn::Parameter& parameter : model.parameters()) {
@@ -121,7 +121,7 @@ void check_chunks(const ModelConfig& config, HeadKind head) {
 
 Tensor logits_of(const model::Model& model, const std::vector<data::Example>& examples, HeadKind head, DType dtype,
                  int64_t chunk = 0) {
-  return train::batch_logits(model, train::model_input(batch_of(examples, head), dtype, false, 0), chunk);
+  return train::batch_logits(model, train::model_input(model, batch_of(examples, head), false, 0), chunk);
 }
 
 }  // namespace

@@ -57,7 +57,7 @@ TEST_CASE("one batch is learned by heart", "[training]") {
       GENERATE("mamba", "s4d", "attention", "window", "single", "multi", "filter", "mlp", "gated_mlp");
   const model::Model model(config_of(name), {.vocabulary = kVocabulary, .outputs = kVocabulary}, nn::Initialiser(1));
   const data::Batch batch = batch_for(name != "mlp" && name != "gated_mlp");
-  const model::ModelInput input = train::model_input(batch, DType::kFloat32, true, 1);
+  const model::ModelInput input = train::model_input(model, batch, true, 1);
   train::AdamW optimizer(model, {.lr = 1e-2, .weight_decay = 0});
   double first = 0, last = 0;
   for (int64_t step = 0; step < kSteps; ++step) {
