@@ -86,6 +86,17 @@ int run_program(int argc, char** argv) {
   score_verb->add_option("--logits", score.logits, "write logits (B, L, V) to this .npy file");
   add_overrides(*score_verb, score.overrides);
 
+  BenchArguments bench;
+  CLI::App* bench_verb = app.add_subcommand("bench", "time ops and models against what the device can do at most");
+  bench_verb->add_option("what", bench.what, "ops, models or all")->check(CLI::IsMember({"ops", "models", "all"}));
+  bench_verb->add_option("--device", bench.device, "auto, cpu, cuda or cuda:N");
+  bench_verb->add_option("--dtype", bench.dtype, "float32 or bfloat16; default: bfloat16 on a GPU")
+      ->check(CLI::IsMember({"float32", "bfloat16"}));
+  bench_verb->add_option("--filter", bench.filter, "only those with this in their name or shape");
+  bench_verb->add_option("--repetitions", bench.repetitions, "of an op; the median is shown")
+      ->check(CLI::PositiveNumber);
+  bench_verb->add_option("--json", bench.json, "write the table to this file too");
+
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& problem) {
@@ -107,6 +118,9 @@ int run_program(int argc, char** argv) {
   }
   if (eval_verb->parsed()) {
     return run_eval(eval);
+  }
+  if (bench_verb->parsed()) {
+    return run_bench(bench);
   }
   return classify_verb->parsed() ? run_classify(classify) : run_score(score);
 }

@@ -59,4 +59,14 @@ struct ScoreArguments {
 };
 int run_score(const ScoreArguments& arguments);
 
+struct BenchArguments {
+  std::string what = "all";  ///< ops, models or all
+  std::string device = "auto";
+  std::string dtype;   ///< empty: bfloat16 on a GPU, float32 on the CPU
+  std::string filter;  ///< part of a name or shape
+  std::string json;    ///< file to write
+  int64_t repetitions = 20;
+};
+int run_bench(const BenchArguments& arguments);
+
 }  // namespace blockstate::apps

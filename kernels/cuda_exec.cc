@@ -159,6 +159,36 @@ int64_t free_memory(const Exec& exec) {
 
 void release_memory(const Exec& exec) { cudaMemPoolTrimTo(pool_of(exec), 0); }
 
+StreamClock::StreamClock(const Exec& exec) : exec_(exec), events_() {
+  for (void*& event : events_) {
+    cudaEvent_t made;
+    check(cudaEventCreate(&made), "make an event");
+    event = made;
+  }
+}
+
+StreamClock::~StreamClock() {
+  for (void* event : events_) {
+    cudaEventDestroy(static_cast<cudaEvent_t>(event));
+  }
+}
+
+void StreamClock::start() {
+  check(cudaEventRecord(static_cast<cudaEvent_t>(events_[0]), stream_of(exec_)), "record an event");
+}
+
+void StreamClock::stop() {
+  check(cudaEventRecord(static_cast<cudaEvent_t>(events_[1]), stream_of(exec_)), "record an event");
+}
+
+double StreamClock::seconds() const {
+  check(cudaEventSynchronize(static_cast<cudaEvent_t>(events_[1])), "wait for an event");
+  float milliseconds = 0;
+  check(cudaEventElapsedTime(&milliseconds, static_cast<cudaEvent_t>(events_[0]), static_cast<cudaEvent_t>(events_[1])),
+        "read the time between events");
+  return 1e-3 * static_cast<double>(milliseconds);
+}
+
 void copy_to_device(const Exec& exec, void* to, const void* from, int64_t bytes) {
   // From pageable memory the call returns when the source has been read.
   check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, stream_of(exec)),

@@ -50,6 +50,23 @@ int64_t free_memory(const Exec& exec);
 /// Gives cached memory back to the device.
 void release_memory(const Exec& exec);
 
+/// Points in the stream's time, for benchmarks.
+class StreamClock {
+ public:
+  explicit StreamClock(const Exec& exec);
+  ~StreamClock();
+  StreamClock(const StreamClock&) = delete;
+  StreamClock& operator=(const StreamClock&) = delete;
+  void start();
+  void stop();
+  /// Between start and stop, as the GPU saw them; waits for stop.
+  double seconds() const;
+
+ private:
+  Exec exec_;
+  void* events_[2];  // cudaEvent_t
+};
+
 /// Copies are ordered with the stream's work. To and from the host they return when the host may use or reuse its side.
 void copy_to_device(const Exec& exec, void* to, const void* from, int64_t bytes);
 void copy_to_host(const Exec& exec, void* to, const void* from, int64_t bytes);

@@ -22,6 +22,11 @@ MemoryUse memory_use(const Exec&) { return {}; }
 void reset_peak_memory(const Exec&) {}
 int64_t free_memory(const Exec&) { return 0; }
 void release_memory(const Exec&) {}
+StreamClock::StreamClock(const Exec&) : events_() { fail(kMissing); }
+StreamClock::~StreamClock() = default;
+void StreamClock::start() {}
+void StreamClock::stop() {}
+double StreamClock::seconds() const { return 0; }
 void copy_to_device(const Exec&, void*, const void*, int64_t) { fail(kMissing); }
 void copy_to_host(const Exec&, void*, const void*, int64_t) { fail(kMissing); }
 void copy_on_device(const Exec&, void*, const void*, int64_t) { fail(kMissing); }

@@ -9,9 +9,12 @@ namespace blockstate::ops {
 namespace {
 
 /// c = op(a) op(b) + beta c (+ bias); c may be more precise than its factors.
-template <class On, class T, class C, class P = typename On::Parameter>
-void product(On on, View<C, 2> c, View<const T, 2> a, View<const T, 2> b, bool transpose_a, bool transpose_b, P beta,
-             View<const P, 1> bias = {}) {
+template <class C, class On>
+void product(On on, View<C, 2> c, View<const typename On::Value, 2> a, View<const typename On::Value, 2> b,
+             bool transpose_a, bool transpose_b, typename On::Parameter beta,
+             View<const typename On::Parameter, 1> bias = {}) {
+  using T = typename On::Value;
+  using P = typename On::Parameter;
   kernels::Gemm<T, C, P> args;
   args.c = c;
   args.a = a;
@@ -49,10 +52,10 @@ std::vector<Tensor> linear_backward(const Tensor& x, const Tensor& weight, DType
         using P = typename decltype(on)::Parameter;
         const View<const T, 2> rows = dy.rows<T>();
         if (need_dx) {
-          product<decltype(on), T, T>(on, dx.rows<T>(), rows, weight.slice(0, begin, end).view<T, 2>(), false, false,
-                                      first ? P(0) : P(1));
+          product<T>(on, dx.rows<T>(), rows, weight.slice(0, begin, end).view<T, 2>(), false, false,
+                     first ? P(0) : P(1));
         }
-        product<decltype(on), T, P>(on, dpiece.view<P, 2>(), rows, x.rows<T>(), true, false, P(0));
+        product<P>(on, dpiece.view<P, 2>(), rows, x.rows<T>(), true, false, P(0));
         if (has_bias) {
           BLOCKSTATE_KERNEL(on, add_column_sums, dbias.slice(0, begin, end).view<P, 1>(), rows);
         }
@@ -88,8 +91,7 @@ std::vector<Variable> linear_split(const Variable& x, const Variable& weight, co
   dispatch(input, "linear", [&](auto on) {
     using T = typename decltype(on)::Value;
     using P = typename decltype(on)::Parameter;
-    product<decltype(on), T, T>(on, y.rows<T>(), input.rows<T>(), factor.view<T, 2>(), false, true, P(0),
-                                bias.value().view<P, 1>());
+    product<T>(on, y.rows<T>(), input.rows<T>(), factor.view<T, 2>(), false, true, P(0), bias.value().view<P, 1>());
   });
   std::vector<Tensor> outputs;
   int64_t begin = 0;
@@ -113,13 +115,13 @@ Variable embedding(const Tensor& ids, const Variable& table) {
   shape.push_back(table.size(1));
   Tensor y = Tensor::empty(shape, table.dtype(), table.value().device());
   const Tensor flat = ids.reshape({-1});
-  dispatch(table.value(), "embedding", [&](auto on) {
+  dispatch_exact(table.value(), "embedding", [&](auto on) {
     using T = typename decltype(on)::Value;
     BLOCKSTATE_KERNEL(on, embedding_forward, y.rows<T>(), flat.view<int64_t, 1>(), table.value().view<T, 2>());
   });
   return record_one("embedding", y, {table}, [flat, shape = table.shape(), dtype = table.dtype()](const Tensor& dy) {
     Tensor dtable = Tensor::zeros(shape, dtype, dy.device());
-    dispatch(dy, "embedding", [&](auto on) {
+    dispatch_exact(dy, "embedding", [&](auto on) {
       using T = typename decltype(on)::Value;
       BLOCKSTATE_KERNEL(on, embedding_backward, dtable.view<T, 2>(), rows_ready(dy).rows<T>(), flat.view<int64_t, 1>());
     });

@@ -8,6 +8,7 @@ namespace {
 
 struct State {
   bool enabled = false;
+  std::function<void()> wait;
   double last = 0;
   double pending_flops = 0;
   std::map<std::string, Cost> costs;
@@ -18,9 +19,13 @@ double now() { return std::chrono::duration<double>(std::chrono::steady_clock::n
 
 }  // namespace
 
-void start() {
+void start(std::function<void()> wait) {
   state = {};
   state.enabled = true;
+  state.wait = std::move(wait);
+  if (state.wait) {
+    state.wait();
+  }
   state.last = now();
 }
 
@@ -34,6 +39,9 @@ bool enabled() { return state.enabled; }
 void mark(const std::string& name, double bytes) {
   if (!state.enabled) {
     return;
+  }
+  if (state.wait) {
+    state.wait();
   }
   const double time = now();
   Cost& cost = state.costs[name];

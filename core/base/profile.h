@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 
@@ -16,7 +17,8 @@ struct Cost {
 
 /// Turns measuring on. The ops of one thread run one after the other, so the time between two marks belongs to the
 /// later one. Off by default; a mark then costs a branch.
-void start();
+/// `wait` (may be empty) is called before the clock is read: it waits for work that a device still does.
+void start(std::function<void()> wait = {});
 /// Turns measuring off and returns the costs by op; backward passes are under "NAME backward".
 std::map<std::string, Cost> stop();
 bool enabled();

@@ -123,7 +123,7 @@ TEST_CASE("gradients of linear maps and tables", "[ops]") {
   check([](const Inputs& in) { return ops::linear_split(in[0], in[1], {2, 0, 3}); }, {x, weight});
   const Tensor ids = Tensor::from<int64_t>({2, 4}, {1, 0, -1, 3, 3, 3, 4, -1});
   check([&](const Inputs& in) { return Outputs{ops::embedding(ids, in[0])}; }, {parameter("table", {6, 3}, 11)});
-  const std::vector<int64_t> bucket = {0, 1, 2, 2, 4, 4, 4};
+  const Tensor bucket = Tensor::from<int64_t>({7}, {0, 1, 2, 2, 4, 4, 4});
   check([&](const Inputs& in) { return Outputs{ops::gather_buckets(in[0], bucket)}; },
         {parameter("table", {5, 2}, 12)});
 

@@ -46,7 +46,7 @@ double accuracy_after(const std::string& system, const Budget& budget) {
   task.examples = 512;
   data::Loader unseen(std::make_shared<data::SelectiveCopying>(task),
                       {.batch_size = 64, .sequential = true, .batch = targets});
-  return train::evaluate(model, unseen, {}, DType::kFloat32).value;
+  return train::evaluate(model, unseen, {}).value;
 }
 
 }  // namespace
