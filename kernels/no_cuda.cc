@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stands in for cuda_exec.cc in a build without CUDA: there is no GPU, and whoever asks for one is told so.
+// Stands in for the CUDA sources in a build without them: there is no GPU, and whoever asks for one is told so.
 #include "core/base/check.h"
+#include "kernels/attention_range.h"
+#include "kernels/copy.h"
 #include "kernels/cuda_exec.h"
 
 namespace blockstate::kernels::cuda {
@@ -31,5 +33,7 @@ void copy_to_device(const Exec&, void*, const void*, int64_t) { fail(kMissing); 
 void copy_to_host(const Exec&, void*, const void*, int64_t) { fail(kMissing); }
 void copy_on_device(const Exec&, void*, const void*, int64_t) { fail(kMissing); }
 void fill_zero(const Exec&, void*, int64_t) { fail(kMissing); }
+void copy_strided(const Exec&, const StridedCopy&) { fail(kMissing); }
+void attention_ranges(const Exec&, const AttentionRanges&) { fail(kMissing); }
 
 }  // namespace blockstate::kernels::cuda

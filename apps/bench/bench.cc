@@ -7,7 +7,6 @@
 #include "apps/format.h"
 #include "apps/verbs.h"
 #include "core/base/check.h"
-#include "core/config/json.h"
 #include "core/config/value.h"
 #include "core/tensor/choose_device.h"
 #include "kernels/cuda_exec.h"

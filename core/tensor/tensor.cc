@@ -54,7 +54,6 @@ bool on_gpu(const Tensor& tensor) { return tensor.device().kind == DeviceKind::k
 
 kernels::cuda::Exec exec_of(const Tensor& tensor) { return kernels::cuda::exec(tensor.device().index); }
 
-#if defined(BLOCKSTATE_WITH_CUDA)
 /// Dimensions of size 1 are left out, and neighbours that lie as one are joined.
 void copy_on_gpu(Tensor& to, const Tensor* from) {
   kernels::cuda::StridedCopy copy;
@@ -83,9 +82,6 @@ void copy_on_gpu(Tensor& to, const Tensor* from) {
   }
   kernels::cuda::copy_strided(exec_of(to), copy);
 }
-#else
-void copy_on_gpu(Tensor&, const Tensor*) {}  // no tensor of such a build is on a GPU
-#endif
 
 /// Visits the contiguous runs of a strided tensor in row-major order: body(element offset, run length).
 template <class Body>

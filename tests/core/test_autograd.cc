@@ -144,7 +144,8 @@ TEST_CASE("a graph can be walked once, and gives its memory back", "[autograd]")
   const Variable shared = ops::activation(x, Activation::kSilu);
   const Variable first = ops::weighted_sum(ops::activation(shared, Activation::kTanh), {});
   const Variable second = ops::weighted_sum(ops::scale(shared, 2), {});
-  CHECK(memory_statistics({}).in_use > before + 2 * x.value().elements() * 8);
+  // `shared`, which the tanh saved too.
+  CHECK(memory_statistics({}).in_use >= before + x.value().elements() * 8);
   backward(first);
   CHECK_THROWS_WITH(backward(first), Contains("weighted_sum") && Contains("already walked"));
   CHECK_THROWS_WITH(backward(second), Contains("activation") && Contains("already walked"));

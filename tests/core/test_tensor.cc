@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <catch2/catch.hpp>
+#include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "core/tensor/tensor.h"
@@ -135,7 +137,19 @@ TEST_CASE("conversion between types", "[tensor]") {
   CHECK(values_of<int32_t>(tensor.slice(1, 1, 2).to(DType::kFloat32).slice(0, 0, 1).to(DType::kInt32)) ==
         std::vector<int32_t>{1});
   CHECK(tensor.to(DType::kFloat64).data<double>() == tensor.data<double>());
-  CHECK_THROWS_WITH(tensor.to(DType::kBFloat16), Contains("bfloat16"));
+}
+
+TEST_CASE("bfloat16 keeps eight bits, rounded to nearest and ties to even", "[tensor]") {
+  const float inf = std::numeric_limits<float>::infinity();
+  const std::vector<float> exact = {0, -0.0F, 1, -2.75F, 0x1p-126F, inf, -inf, 0x1.fep127F};
+  const Tensor tensor = Tensor::from({8}, exact);
+  CHECK(values_of<float>(tensor.to(DType::kBFloat16).to(DType::kFloat32)) == exact);
+  // A step is 2^-7 at 1: halves go to the even neighbour, anything more goes up.
+  const Tensor between =
+      Tensor::from<float>({5}, {1 + 0x1p-8F, 1 + 0x1p-8F + 0x1p-20F, 1 + 3 * 0x1p-8F, 3.4e38F, 0.1F});
+  CHECK(values_of<float>(between.to(DType::kBFloat16).to(DType::kFloat32)) ==
+        std::vector<float>{1, 1 + 0x1p-7F, 1 + 0x1p-6F, inf, 0.10009765625F});
+  CHECK(std::isnan(static_cast<float>(BFloat16(std::numeric_limits<float>::quiet_NaN()))));
 }
 
 TEST_CASE("rows join dimensions or say that they cannot", "[tensor]") {
