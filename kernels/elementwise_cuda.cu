@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Functions of one element, and sums of columns. Both move bytes: every access is 16 bytes wide where the views allow it,
-// and a thread has several under way.
+// Functions of one element, and sums of columns. Both move bytes: every access is 16 bytes wide where the views allow
+// it, and a thread has several under way.
 #include <algorithm>
 
 #include "kernels/elementwise_check.h"
+#include "kernels/piece_sums.cuh"
 #include "kernels/row_map.cuh"
 
 namespace blockstate::kernels::cuda {
 namespace {
 
-// --- functions --------------------------------------------------------------------------------------------------------
+// --- functions
+// --------------------------------------------------------------------------------------------------------
 
 struct Both {
   float value;
@@ -108,7 +110,8 @@ struct GateBackward {  // dy, value, gate
   }
 };
 
-// The activation is one for all elements: the choice is made once for all that a thread holds, not in its innermost loop.
+// The activation is one for all elements: the choice is made once for all that a thread holds, not in its innermost
+// loop.
 template <class Op>
 struct Activated {
   static constexpr int kInputs = Op::kInputs, kOutputs = Op::kOutputs;
@@ -177,7 +180,8 @@ struct Scale {
   }
 };
 
-// --- the loop over elements -------------------------------------------------------------------------------------------
+// --- the loop over elements
+// -------------------------------------------------------------------------------------------
 
 constexpr int kThreads = 256;
 constexpr int kPacksPerThread = 2;
@@ -267,12 +271,13 @@ void map(const Exec& exec, const char* op, const F& function, const View<T, 2> (
   }
 }
 
-// --- sums of columns --------------------------------------------------------------------------------------------------
+// --- sums of columns
+// --------------------------------------------------------------------------------------------------
 
 constexpr int kRowsAtOnce = 4;
 
-// A block sums a piece of the rows for `lanes` packs of columns: its threads stand as (256 / lanes) rows of `lanes`, each
-// takes every (256 / lanes)-th row, and their sums are added in the order of the threads.
+// A block sums a piece of the rows for `lanes` packs of columns: its threads stand as (256 / lanes) rows of `lanes`,
+// each takes every (256 / lanes)-th row, and their sums are added in the order of the threads.
 template <int kPack, class T>
 __global__ void __launch_bounds__(kThreads)
     column_sums_kernel(double* partial, const RowPointer<const T> x, int64_t rows, int64_t columns, int64_t piece,
@@ -313,29 +318,6 @@ __global__ void __launch_bounds__(kThreads)
       }
       partial[blockIdx.x * columns + at] = total;
     }
-  }
-}
-
-// sum[c] += the pieces of column c, in order within each of 32 interleaved sums and those in order.
-__global__ void __launch_bounds__(1024)
-    add_pieces_kernel(View<float, 1> sum, const double* partial, int64_t pieces) {
-  const int64_t columns = sum.size[0], column = blockIdx.x * int64_t{32} + threadIdx.x % 32;
-  const int slot = threadIdx.x / 32;
-  double total = 0;
-  if (column < columns) {
-    for (int64_t p = slot; p < pieces; p += 32) {
-      total += partial[p * columns + column];
-    }
-  }
-  __shared__ double shared[32][33];
-  shared[slot][threadIdx.x % 32] = total;
-  __syncthreads();
-  if (slot == 0 && column < columns) {
-    total = static_cast<double>(sum(column));
-    for (int s = 0; s < 32; ++s) {
-      total += shared[s][threadIdx.x];
-    }
-    sum(column) = static_cast<float>(total);
   }
 }
 
@@ -406,31 +388,27 @@ void add_column_sums(const Exec& exec, View<float, 1> sum, View<const T, 2> x) {
   }
   const int64_t tiles = ceil_div<int64_t>(columns, lanes * pack);
   require(tiles <= 65535, "add_column_sums: ", columns, " columns are too many");
-  // Cut by the shape alone, so that every GPU gives the same bits: about a thousand blocks, each with work for all its
-  // loads.
-  constexpr int64_t kBlocks = 1056;
   const int64_t least = kThreads / lanes * kRowsAtOnce;
-  const int64_t piece = std::max(least, ceil_div(rows * tiles, kBlocks));
+  const int64_t piece = std::max(least, ceil_div(rows * tiles, kSumBlocks));
   const int64_t pieces = ceil_div(rows, piece);
   const Scratch<double> partial(exec, pieces * columns);
   const dim3 grid(static_cast<unsigned>(pieces), static_cast<unsigned>(tiles));
   const auto kernel = pack == 1 ? column_sums_kernel<1, T> : column_sums_kernel<kPackElements<T>, T>;
   kernel<<<grid, kThreads, 0, stream_of(exec)>>>(partial.get(), RowPointer<const T>(x), rows, columns, piece, lanes);
   check_launch(exec, "add_column_sums");
-  add_pieces_kernel<<<grid_size(columns, 32, "add_column_sums"), 1024, 0, stream_of(exec)>>>(sum, partial.get(),
-                                                                                             pieces);
-  check_launch(exec, "add_column_sums");
+  const View<float, 2> sums{sum.data, {1, columns}, {0, sum.stride[0]}};
+  add_pieces(exec, "add_column_sums", sums, partial.get(), pieces);
 }
 
-#define BLOCKSTATE_INSTANTIATE(T)                                                                                   \
-  template void activation_forward<T>(const Exec&, View<T, 2>, View<const T, 2>, Activation);                       \
-  template void activation_backward<T>(const Exec&, View<T, 2>, View<const T, 2>, View<const T, 2>, Activation);    \
-  template void gated_forward<T>(const Exec&, View<T, 2>, View<const T, 2>, View<const T, 2>, Activation);          \
-  template void gated_backward<T>(const Exec&, View<T, 2>, View<T, 2>, View<const T, 2>, View<const T, 2>,          \
-                                  View<const T, 2>, Activation);                                                    \
-  template void add<T>(const Exec&, View<T, 2>, View<const T, 2>, View<const T, 2>);                                \
-  template void accumulate<T>(const Exec&, View<T, 2>, View<const T, 2>, float);                                    \
-  template void scale<T>(const Exec&, View<T, 2>, View<const T, 2>, float);                                         \
+#define BLOCKSTATE_INSTANTIATE(T)                                                                                \
+  template void activation_forward<T>(const Exec&, View<T, 2>, View<const T, 2>, Activation);                    \
+  template void activation_backward<T>(const Exec&, View<T, 2>, View<const T, 2>, View<const T, 2>, Activation); \
+  template void gated_forward<T>(const Exec&, View<T, 2>, View<const T, 2>, View<const T, 2>, Activation);       \
+  template void gated_backward<T>(const Exec&, View<T, 2>, View<T, 2>, View<const T, 2>, View<const T, 2>,       \
+                                  View<const T, 2>, Activation);                                                 \
+  template void add<T>(const Exec&, View<T, 2>, View<const T, 2>, View<const T, 2>);                             \
+  template void accumulate<T>(const Exec&, View<T, 2>, View<const T, 2>, float);                                 \
+  template void scale<T>(const Exec&, View<T, 2>, View<const T, 2>, float);                                      \
   template void add_column_sums<T>(const Exec&, View<float, 1>, View<const T, 2>);
 BLOCKSTATE_INSTANTIATE(float)
 BLOCKSTATE_INSTANTIATE(BFloat16)

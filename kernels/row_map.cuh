@@ -67,8 +67,8 @@ struct PackGrid {
     int64_t row;
     int64_t pack;
   };
-  /// Item first + step, where step < 2^30: the division that costs is done once for `first`, which all threads of a block
-  /// share.
+  /// Item first + step, where step < 2^30: the division that costs is done once for `first`, which all threads of a
+  /// block share.
   __device__ Place place(int64_t first, uint32_t step) const {
     const int64_t row = first / packs, pack = first - row * packs;
     if (packs >= kLongRow) {
