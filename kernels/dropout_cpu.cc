@@ -3,10 +3,9 @@
 #include <cmath>
 #include <cstring>
 
-#include "core/base/check.h"
 #include "core/base/parallel.h"
 #include "core/base/random.h"
-#include "kernels/elementwise.h"
+#include "kernels/elementwise_check.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/dropout_cpu.cc"
@@ -123,13 +122,7 @@ template <class T>
 void dropout(const Dropout<T>& args) {
   const int64_t rows = args.x.size[0];
   const int64_t columns = args.x.size[1];
-  require(args.rate >= 0 && args.rate < 1, "dropout: rate must be in [0, 1), found ", double{args.rate});
-  require(args.y.size[0] == rows && args.y.size[1] == columns, "dropout: y is (", args.y.size[0], ", ", args.y.size[1],
-          "), x is (", rows, ", ", columns, ")");
-  require(columns <= 1 || (args.y.stride[1] == 1 && args.x.stride[1] == 1),
-          "dropout: the last stride of y and x must be 1, found ", args.y.stride[1], " and ", args.x.stride[1]);
-  require(args.record.size[0] == rows && args.position.size[0] == rows, "dropout: x has ", rows, " rows, record ",
-          args.record.size[0], ", position ", args.position.size[0]);
+  check_dropout(args);
   if (rows == 0 || columns == 0) {
     return;
   }

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "core/base/check.h"
-#include "kernels/elementwise.h"
+#include "kernels/elementwise_check.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/elementwise_cpu.cc"
@@ -207,15 +206,6 @@ namespace {
 
 void run(const ElementJob<float>& job) { HWY_DYNAMIC_DISPATCH(RunElementsFloat)(job); }
 void run(const ElementJob<double>& job) { HWY_DYNAMIC_DISPATCH(RunElementsDouble)(job); }
-
-template <class T, class U>
-void check_pair(const char* op, const char* name, View<T, 2> view, const char* like_name, View<U, 2> like) {
-  require(view.size[0] == like.size[0] && view.size[1] == like.size[1], op, ": ", name, " is (", view.size[0], ", ",
-          view.size[1], "), ", like_name, " is (", like.size[0], ", ", like.size[1], ")");
-  require((view.size[1] <= 1 || view.stride[1] == 1) && (like.size[1] <= 1 || like.stride[1] == 1), op,
-          ": the last stride of ", name, " and ", like_name, " must be 1, found ", view.stride[1], " and ",
-          like.stride[1]);
-}
 
 }  // namespace
 

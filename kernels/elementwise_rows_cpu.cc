@@ -6,7 +6,7 @@
 
 #include "core/base/check.h"
 #include "core/base/parallel.h"
-#include "kernels/elementwise.h"
+#include "kernels/elementwise_check.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/elementwise_rows_cpu.cc"
@@ -110,8 +110,7 @@ template <class T>
 void add_column_sums(View<T, 1> sum, View<const T, 2> x) {
   const int64_t rows = x.size[0];
   const int64_t columns = x.size[1];
-  require(sum.size[0] == columns, "add_column_sums: sum holds ", sum.size[0], " elements, x has ", columns, " columns");
-  require(columns <= 1 || x.stride[1] == 1, "add_column_sums: the last stride of x must be 1, found ", x.stride[1]);
+  check_column_sums(sum, x);
   if (rows == 0 || columns == 0) {
     return;
   }

@@ -5,20 +5,14 @@
 #include <utility>
 #include <vector>
 
-#include "core/base/check.h"
 #include "core/base/parallel.h"
-#include "kernels/embedding.h"
+#include "kernels/embedding_check.h"
 
 namespace blockstate::kernels::cpu {
 namespace {
 
-void check(const char* op, View<const int64_t, 1> ids, int64_t rows, int64_t columns, int64_t y_stride, int64_t entries,
-           int64_t table_columns, int64_t table_stride) {
-  require(ids.size[0] == rows && columns == table_columns, op, ": ids holds ", ids.size[0], ", rows are (", rows, ", ",
-          columns, "), the table is (", entries, ", ", table_columns, ")");
-  require(columns <= 1 || (y_stride == 1 && table_stride == 1), op, ": the last stride must be 1, found ", y_stride,
-          " for the rows and ", table_stride, " for the table");
-  for (int64_t r = 0; r < rows; ++r) {
+void check_ids(const char* op, View<const int64_t, 1> ids, int64_t entries) {
+  for (int64_t r = 0; r < ids.size[0]; ++r) {
     if (ids(r) >= entries) {
       fail(op, ": the id of row ", r, " is ", ids(r), ", but the table has ", entries, " rows");
     }
@@ -93,7 +87,8 @@ void add_by_entry(View<T, 2> dtable, View<const T, 2> dy, View<const int64_t, 1>
 template <class T>
 void embedding_forward(View<T, 2> y, View<const int64_t, 1> ids, View<const T, 2> table) {
   const int64_t rows = y.size[0], columns = y.size[1];
-  check("embedding_forward", ids, rows, columns, y.stride[1], table.size[0], table.size[1], table.stride[1]);
+  check_embedding("embedding_forward", ids, y, table);
+  check_ids("embedding_forward", ids, table.size[0]);
   if (columns == 0) {
     return;
   }
@@ -112,7 +107,8 @@ void embedding_forward(View<T, 2> y, View<const int64_t, 1> ids, View<const T, 2
 template <class T>
 void embedding_backward(View<T, 2> dtable, View<const T, 2> dy, View<const int64_t, 1> ids) {
   const int64_t rows = dy.size[0], columns = dy.size[1];
-  check("embedding_backward", ids, rows, columns, dy.stride[1], dtable.size[0], dtable.size[1], dtable.stride[1]);
+  check_embedding("embedding_backward", ids, dy, dtable);
+  check_ids("embedding_backward", ids, dtable.size[0]);
   if (rows == 0 || columns == 0 || dtable.size[0] == 0) {
     return;
   }

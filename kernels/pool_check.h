@@ -8,6 +8,28 @@
 namespace blockstate::kernels {
 
 template <class T, class P>
+void check_pool(const char* op, View<const T, 3> x, View<const P, 2> weight, View<const int64_t, 2> record,
+                int64_t records, int64_t columns, int64_t y_stride) {
+  const int64_t batch = x.size[0], length = x.size[1];
+  require(x.size[2] == columns && weight.size[0] == batch && weight.size[1] == length && record.size[0] == batch &&
+              record.size[1] == length,
+          op, ": x is (", batch, ", ", length, ", ", x.size[2], "), weight (", weight.size[0], ", ", weight.size[1],
+          "), record (", record.size[0], ", ", record.size[1], "), y (", records, ", ", columns, ")");
+  require(columns <= 1 || (x.stride[2] == 1 && y_stride == 1), op, ": the last stride of x and y must be 1, found ",
+          x.stride[2], " and ", y_stride);
+}
+
+template <class T, class P>
+void check_pool_gradients(View<T, 3> dx, View<P, 2> dweight, View<const T, 3> x) {
+  const int64_t batch = x.size[0], length = x.size[1], columns = x.size[2];
+  require(dx.size[0] == batch && dx.size[1] == length && dx.size[2] == columns && (columns <= 1 || dx.stride[2] == 1),
+          "pool_backward: dx is (", dx.size[0], ", ", dx.size[1], ", ", dx.size[2], ") with last stride ", dx.stride[2],
+          ", wanted (", batch, ", ", length, ", ", columns, ") with 1");
+  require(!dweight || (dweight.size[0] == batch && dweight.size[1] == length), "pool_backward: dweight is (",
+          dweight.size[0], ", ", dweight.size[1], "), wanted (", batch, ", ", length, ")");
+}
+
+template <class T, class P>
 void check_pool_weights_forward(View<P, 2> weight, View<const T, 2> score, View<const int64_t, 2> record,
                                 View<const P, 1> shift) {
   const char* op = "pool_weights_forward";

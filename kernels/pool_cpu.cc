@@ -3,7 +3,6 @@
 #include <cmath>
 #include <vector>
 
-#include "core/base/check.h"
 #include "core/base/parallel.h"
 #include "kernels/pool_check.h"
 
@@ -80,18 +79,9 @@ double spread_row(double* dx, const double* dy, const double* x, double factor, 
   return HWY_DYNAMIC_DISPATCH(SpreadRowDouble)(dx, dy, x, factor, columns);
 }
 
-template <class T>
-void check_pool(const char* op, View<const T, 3> x, View<const T, 2> weight, View<const int64_t, 2> record,
-                int64_t records, int64_t columns, int64_t y_stride) {
-  const int64_t batch = x.size[0], length = x.size[1];
-  require(x.size[2] == columns && weight.size[0] == batch && weight.size[1] == length && record.size[0] == batch &&
-              record.size[1] == length,
-          op, ": x is (", batch, ", ", length, ", ", x.size[2], "), weight (", weight.size[0], ", ", weight.size[1],
-          "), record (", record.size[0], ", ", record.size[1], "), y (", records, ", ", columns, ")");
-  require(columns <= 1 || (x.stride[2] == 1 && y_stride == 1), op, ": the last stride of x and y must be 1, found ",
-          x.stride[2], " and ", y_stride);
-  for (int64_t b = 0; b < batch; ++b) {
-    for (int64_t t = 0; t < length; ++t) {
+void check_records(const char* op, View<const int64_t, 2> record, int64_t records) {
+  for (int64_t b = 0; b < record.size[0]; ++b) {
+    for (int64_t t = 0; t < record.size[1]; ++t) {
       if (record(b, t) >= records) {
         fail(op, ": record[", b, ", ", t, "] is ", record(b, t), ", but y has ", records, " rows");
       }
@@ -116,6 +106,7 @@ template <class T>
 void pool_forward(View<T, 2> y, View<const T, 3> x, View<const T, 2> weight, View<const int64_t, 2> record) {
   const int64_t records = y.size[0], columns = y.size[1];
   check_pool("pool_forward", x, weight, record, records, columns, y.stride[1]);
+  check_records("pool_forward", record, records);
   for (int64_t r = 0; r < records; ++r) {
     std::fill(y.data + r * y.stride[0], y.data + r * y.stride[0] + columns, T(0));
   }
@@ -153,12 +144,9 @@ void pool_backward(View<T, 3> dx, View<T, 2> dweight, View<const T, 2> dy, View<
                    View<const int64_t, 2> record) {
   const int64_t columns = dy.size[1];
   check_pool("pool_backward", x, weight, record, dy.size[0], columns, dy.stride[1]);
+  check_records("pool_backward", record, dy.size[0]);
+  check_pool_gradients(dx, dweight, x);
   const int64_t batch = x.size[0], length = x.size[1];
-  require(dx.size[0] == batch && dx.size[1] == length && dx.size[2] == columns && (columns <= 1 || dx.stride[2] == 1),
-          "pool_backward: dx is (", dx.size[0], ", ", dx.size[1], ", ", dx.size[2], ") with last stride ", dx.stride[2],
-          ", wanted (", batch, ", ", length, ", ", columns, ") with 1");
-  require(!dweight || (dweight.size[0] == batch && dweight.size[1] == length), "pool_backward: dweight is (",
-          dweight.size[0], ", ", dweight.size[1], "), wanted (", batch, ", ", length, ")");
   parallel_for(batch * length, steps_at_a_time(columns), [&](int64_t begin, int64_t end) {
     for (int64_t step = begin; step < end; ++step) {
       const int64_t b = step / length, t = step % length;

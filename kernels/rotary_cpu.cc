@@ -5,9 +5,8 @@
 #include <cstddef>
 #include <vector>
 
-#include "core/base/check.h"
 #include "core/base/parallel.h"
-#include "kernels/rotary.h"
+#include "kernels/rotary_check.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/rotary_cpu.cc"
@@ -119,7 +118,7 @@ class Angles {
 template <class T>
 void rotary(View<T, 4> y, View<const T, 4> x, View<const int64_t, 2> position, double base, bool inverse) {
   const int64_t B = x.size[0], L = x.size[1], H = x.size[2], P = x.size[3];
-  require(P % 2 == 0, "rotary: the head width must be even, found ", P);
+  check_rotary(y, x, position);
   const auto rotate = rotate_function(T());
   constexpr int64_t kSteps = 1024;  // of one row, for one task: the table of angles is paid once for them
   const int64_t tiles = (L + kSteps - 1) / kSteps;

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Plain loops: a readout happens once a window, so its cost is a W-th of the scan's.
 #include "core/base/parallel.h"
-#include "kernels/state_readout.h"
+#include "kernels/state_readout_check.h"
 
 namespace blockstate::kernels::cpu {
 
 template <class T>
 void state_readout_forward(View<T, 3> y, View<const T, 3> state, View<const T, 3> weight) {
+  check_state_readout("state_readout_forward", "y", y, state, weight);
   const int64_t S = weight.size[0], D = weight.size[1], Q = weight.size[2];
   parallel_for(state.size[0] * S, 16, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
@@ -27,6 +28,7 @@ void state_readout_forward(View<T, 3> y, View<const T, 3> state, View<const T, 3
 template <class T>
 void state_readout_backward(View<T, 3> dstate, View<T, 3> dweight, View<const T, 3> dy, View<const T, 3> state,
                             View<const T, 3> weight) {
+  check_state_readout_backward(dstate, dweight, dy, state, weight);
   const int64_t B = state.size[0], S = weight.size[0], D = weight.size[1], Q = weight.size[2];
   // Channels do not meet: each piece owns its slice of every output.
   parallel_for(D, 4, [&](int64_t begin, int64_t end) {

@@ -2,25 +2,18 @@
 #include <algorithm>
 
 #include "core/base/parallel.h"
-#include "kernels/tail.h"
+#include "kernels/tail_check.h"
 
 namespace blockstate::kernels::cpu {
-namespace {
-
-/// Where row i of the tail lies in [past | x]; negative: nowhere, the row is 0.
-int64_t source_row(int64_t i, int64_t Y, int64_t P, int64_t end, int64_t known) {
-  return Y - i <= known ? P + end - Y + i : -1;
-}
-
-}  // namespace
 
 template <class T>
 void tail_forward(View<T, 3> y, View<const T, 3> past, View<const T, 3> x, View<const int64_t, 1> end,
                   View<const int64_t, 1> known) {
+  check_tail("tail_forward", y, past, x, end, known);
   const int64_t Y = y.size[1], C = y.size[2], P = past ? past.size[1] : 0;
   parallel_for(y.size[0], 1, [&](int64_t b, int64_t) {
     for (int64_t i = 0; i < Y && C > 0; ++i) {
-      const int64_t row = source_row(i, Y, P, end(b), known(b));
+      const int64_t row = tail_source(i, Y, P, end(b), known(b));
       if (row < 0) {
         std::fill_n(&y(b, i, 0), C, T(0));
       } else {
@@ -33,12 +26,13 @@ void tail_forward(View<T, 3> y, View<const T, 3> past, View<const T, 3> x, View<
 template <class T>
 void tail_backward(View<T, 3> dpast, View<T, 3> dx, View<const T, 3> dy, View<const int64_t, 1> end,
                    View<const int64_t, 1> known) {
+  check_tail("tail_backward", dy, dpast, dx, end, known);
   const int64_t Y = dy.size[1], C = dy.size[2], P = dpast ? dpast.size[1] : 0;
   parallel_for(dy.size[0], 1, [&](int64_t b, int64_t) {
     for (int64_t row = 0; row < P + dx.size[1] && C > 0; ++row) {
       T* const to = row < P ? &dpast(b, row, 0) : &dx(b, row - P, 0);
-      const int64_t i = row - (P + end(b) - Y);
-      if (i >= 0 && i < Y && Y - i <= known(b)) {
+      const int64_t i = tail_target(row, Y, P, end(b), known(b));
+      if (i >= 0) {
         std::copy_n(&dy(b, i, 0), C, to);
       } else {
         std::fill_n(to, C, T(0));

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/embedding_check.h"
+#include "kernels/row_map.cuh"
+#include "kernels/segment_sums.h"
+
+namespace blockstate::kernels::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kPacksPerThread = 2;
+
+template <int kPack, class T>
+__global__ void __launch_bounds__(kThreads) gather_kernel(const RowPointer<T> y, const View<const int64_t, 1> ids,
+                                                          const View<const float, 2> table, const PackGrid grid) {
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * (kThreads * kPacksPerThread);
+  PackGrid::Place place[kPacksPerThread];
+  int64_t id[kPacksPerThread];
+  bool inside[kPacksPerThread];
+#pragma unroll
+  for (int k = 0; k < kPacksPerThread; ++k) {
+    const uint32_t step = k * kThreads + threadIdx.x;
+    inside[k] = first + step < grid.items;
+    if (inside[k]) {
+      place[k] = grid.place(first, step);
+      place[k].pack *= kPack;
+      id[k] = ids(place[k].row);
+    }
+  }
+#pragma unroll
+  for (int k = 0; k < kPacksPerThread; ++k) {
+    if (inside[k]) {
+      const int64_t width = grid.columns - place[k].pack;
+      float value[kPack] = {};
+      if (id[k] >= 0 && id[k] < table.size[0]) {
+        load_floats<kPack>(table.data + id[k] * table.stride[0] + place[k].pack, width, value);
+      }
+      store_some<kPack>(y.at(place[k].row, place[k].pack), width, value);
+    }
+  }
+}
+
+}  // namespace
+
+template <class T>
+void embedding_forward(const Exec& exec, View<T, 2> y, View<const int64_t, 1> ids, View<const float, 2> table) {
+  check_embedding("embedding_forward", ids, y, table);
+  const int64_t rows = y.size[0], columns = y.size[1];
+  if (rows == 0 || columns == 0) {
+    return;
+  }
+  const auto launch = [&](auto kernel, int pack) {
+    const PackGrid grid(rows, columns, pack);
+    kernel<<<grid_size(grid.items, kThreads * kPacksPerThread, "embedding_forward"), kThreads, 0, stream_of(exec)>>>(
+        RowPointer<T>(y), ids, table, grid);
+    check_launch(exec, "embedding_forward");
+  };
+  if (rows_aligned(y, 16) && rows_aligned(table, 16)) {
+    launch(gather_kernel<kPackElements<T>, T>, kPackElements<T>);
+  } else {
+    launch(gather_kernel<1, T>, 1);
+  }
+}
+
+template <class T>
+void embedding_backward(const Exec& exec, View<float, 2> dtable, View<const T, 2> dy, View<const int64_t, 1> ids) {
+  check_embedding("embedding_backward", ids, dy, dtable);
+  SegmentRows<T> rows;
+  rows.x = {dy.data, {1, dy.size[0], dy.size[1]}, {0, dy.stride[0], 1}};
+  rows.key = {ids.data, {1, ids.size[0]}, {0, ids.stride[0]}};
+  segment_sums(exec, "embedding_backward", dtable, rows);
+}
+
+#define BLOCKSTATE_INSTANTIATE(T)                                                                            \
+  template void embedding_forward<T>(const Exec&, View<T, 2>, View<const int64_t, 1>, View<const float, 2>); \
+  template void embedding_backward<T>(const Exec&, View<float, 2>, View<const T, 2>, View<const int64_t, 1>);
+BLOCKSTATE_INSTANTIATE(float)
+BLOCKSTATE_INSTANTIATE(BFloat16)
+#undef BLOCKSTATE_INSTANTIATE
+
+}  // namespace blockstate::kernels::cuda
