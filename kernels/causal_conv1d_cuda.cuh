@@ -34,7 +34,8 @@ struct ConvPlan {
     }
     segment_threads = kConvThreads / channel_threads;
     channel_blocks = ceil_div<int64_t>(groups, channel_threads);
-    const int64_t wanted = ceil_div<int64_t>(wanted_blocks * segment_threads, std::max<int64_t>(1, channel_blocks * batch));
+    const int64_t wanted =
+        ceil_div<int64_t>(wanted_blocks * segment_threads, std::max<int64_t>(1, channel_blocks * batch));
     const int64_t even = ceil_div<int64_t>(length, std::max<int64_t>(1, wanted));
     // A segment reads the kept inputs of its neighbours again: not too short.
     steps = std::max<int64_t>(16, ceil_div<int64_t>(even, kConvAhead) * kConvAhead);

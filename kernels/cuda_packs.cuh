@@ -108,8 +108,8 @@ constexpr int kSumColumns = 32;
 constexpr int kSumThreads = 1024;
 
 template <class Write>
-__global__ void __launch_bounds__(kSumThreads) sum_rows_kernel(const float* partial, int64_t rows, int64_t columns,
-                                                              Write write) {
+__global__ void __launch_bounds__(kSumThreads)
+    sum_rows_kernel(const float* partial, int64_t rows, int64_t columns, Write write) {
   constexpr int kRows = kSumThreads / kSumColumns;
   __shared__ double sums[kRows][kSumColumns + 1];
   const int x = threadIdx.x % kSumColumns, y = threadIdx.x / kSumColumns;
