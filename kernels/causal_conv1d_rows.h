@@ -83,8 +83,8 @@ void add_conv_final_gradient(const CausalConv1dBackward<T>& args) {
   }
 }
 
-template <class T>
-void check_causal_conv1d(const CausalConv1dForward<T>& args) {
+template <class T, class P>
+void check_causal_conv1d(const CausalConv1dForward<T, P>& args) {
   const char* op = "causal_conv1d";
   const int64_t batch = args.x.size[0], length = args.x.size[1], width = args.x.size[2], taps = args.weight.size[1];
   check_conv_inputs(op, args);
@@ -94,8 +94,8 @@ void check_causal_conv1d(const CausalConv1dForward<T>& args) {
           " wants y and final with neighbouring channels side by side in memory");
 }
 
-template <class T>
-void check_causal_conv1d(const CausalConv1dBackward<T>& args) {
+template <class T, class P>
+void check_causal_conv1d(const CausalConv1dBackward<T, P>& args) {
   const char* op = "causal_conv1d backward";
   const int64_t batch = args.x.size[0], length = args.x.size[1], width = args.x.size[2], taps = args.weight.size[1];
   check_conv_inputs(op, args);

@@ -3,9 +3,8 @@
 #include <cmath>
 #include <limits>
 
-#include "core/base/check.h"
 #include "core/base/parallel.h"
-#include "kernels/cross_entropy.h"
+#include "kernels/cross_entropy_check.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cross_entropy_cpu.cc"
@@ -115,14 +114,8 @@ void gradient_rows(const CrossEntropyBackward<double>& args, int64_t begin, int6
   HWY_DYNAMIC_DISPATCH(GradientRowsDouble)(args, begin, end);
 }
 
-template <class T>
-void check_logits(const char* op, View<const T, 2> logits, View<const int64_t, 1> targets, T label_smoothing) {
-  const int64_t rows = logits.size[0], classes = logits.size[1];
-  require(classes <= 1 || logits.stride[1] == 1, op, ": the last stride of logits must be 1, found ", logits.stride[1]);
-  require(targets.size[0] == rows, op, ": logits has ", rows, " rows, targets ", targets.size[0]);
-  require(label_smoothing >= 0 && label_smoothing <= 1, op, ": label_smoothing must be in [0, 1], found ",
-          static_cast<double>(label_smoothing));
-  for (int64_t r = 0; r < rows; ++r) {
+void check_targets(const char* op, View<const int64_t, 1> targets, int64_t classes) {
+  for (int64_t r = 0; r < targets.size[0]; ++r) {
     if (targets(r) >= classes) {
       fail(op, ": the target of row ", r, " is ", targets(r), ", but there are ", classes, " classes");
     }
@@ -135,24 +128,18 @@ int64_t rows_at_a_time(int64_t classes) { return std::max<int64_t>(1, (int64_t{1
 
 template <class T>
 void cross_entropy_forward(const CrossEntropyForward<T>& args) {
-  check_logits("cross_entropy_forward", args.logits, args.targets, args.label_smoothing);
+  check_cross_entropy(args);
   const int64_t rows = args.logits.size[0];
-  require(args.loss.size[0] == rows && args.log_sum_exp.size[0] == rows, "cross_entropy_forward: logits has ", rows,
-          " rows, loss ", args.loss.size[0], ", log_sum_exp ", args.log_sum_exp.size[0]);
+  check_targets("cross_entropy_forward", args.targets, args.logits.size[1]);
   parallel_for(rows, rows_at_a_time(args.logits.size[1]),
                [&](int64_t begin, int64_t end) { loss_rows(args, begin, end); });
 }
 
 template <class T>
 void cross_entropy_backward(const CrossEntropyBackward<T>& args) {
-  check_logits("cross_entropy_backward", args.logits, args.targets, args.label_smoothing);
+  check_cross_entropy(args);
   const int64_t rows = args.logits.size[0], classes = args.logits.size[1];
-  require(
-      args.dlogits.size[0] == rows && args.dlogits.size[1] == classes && (classes <= 1 || args.dlogits.stride[1] == 1),
-      "cross_entropy_backward: dlogits is (", args.dlogits.size[0], ", ", args.dlogits.size[1], ") with last stride ",
-      args.dlogits.stride[1], ", wanted (", rows, ", ", classes, ") with 1");
-  require(args.dloss.size[0] == rows && args.log_sum_exp.size[0] == rows, "cross_entropy_backward: logits has ", rows,
-          " rows, dloss ", args.dloss.size[0], ", log_sum_exp ", args.log_sum_exp.size[0]);
+  check_targets("cross_entropy_backward", args.targets, classes);
   parallel_for(rows, rows_at_a_time(classes), [&](int64_t begin, int64_t end) { gradient_rows(args, begin, end); });
 }
 

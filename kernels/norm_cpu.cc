@@ -3,9 +3,8 @@
 #include <cmath>
 #include <memory>
 
-#include "core/base/check.h"
 #include "core/base/parallel.h"
-#include "kernels/norm.h"
+#include "kernels/norm_check.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/norm_cpu.cc"
@@ -148,42 +147,12 @@ void backward_rows(const NormBackward<double>& args, int64_t begin, int64_t end,
   HWY_DYNAMIC_DISPATCH(NormGradientRowsDouble)(args, begin, end, dweight, dbias);
 }
 
-template <class T>
-void check_rows(const char* op, const char* name, View<T, 2> view, int64_t rows, int64_t columns) {
-  require(view.size[0] == rows && view.size[1] == columns, op, ": ", name, " is (", view.size[0], ", ", view.size[1],
-          "), wanted (", rows, ", ", columns, ")");
-  require(columns <= 1 || view.stride[1] == 1, op, ": the last stride of ", name, " must be 1, found ", view.stride[1]);
-}
-
-template <class T>
-void check_vector(const char* op, const char* name, View<T, 1> view, int64_t size) {
-  require(view.size[0] == size && (size <= 1 || view.stride[0] == 1), op, ": ", name, " holds ", view.size[0],
-          " elements with stride ", view.stride[0], ", wanted ", size, " with stride 1");
-}
-
 }  // namespace
 
 template <class T>
 void norm_forward(const NormForward<T>& args) {
-  constexpr const char* kOp = "norm_forward";
+  check_norm(args);
   const int64_t rows = args.x.size[0], columns = args.x.size[1];
-  check_rows(kOp, "x", args.x, rows, columns);
-  check_rows(kOp, "y", args.y, rows, columns);
-  check_vector(kOp, "weight", args.weight, columns);
-  check_vector(kOp, "reciprocal", args.reciprocal, rows);
-  require(!args.residual || args.h, "norm_forward: a residual needs h, to hold the sum");
-  if (args.residual) {
-    check_rows(kOp, "residual", args.residual, rows, columns);
-  }
-  if (args.h) {
-    check_rows(kOp, "h", args.h, rows, columns);
-  }
-  if (args.bias) {
-    check_vector(kOp, "bias", args.bias, columns);
-  }
-  if (args.mean) {
-    check_vector(kOp, "mean", args.mean, rows);
-  }
   if (columns == 0) {
     return;
   }
@@ -193,23 +162,8 @@ void norm_forward(const NormForward<T>& args) {
 
 template <class T>
 void norm_backward(const NormBackward<T>& args) {
-  constexpr const char* kOp = "norm_backward";
+  check_norm(args);
   const int64_t rows = args.h.size[0], columns = args.h.size[1];
-  check_rows(kOp, "h", args.h, rows, columns);
-  check_rows(kOp, "dh", args.dh, rows, columns);
-  check_rows(kOp, "dy", args.dy, rows, columns);
-  check_vector(kOp, "weight", args.weight, columns);
-  check_vector(kOp, "dweight", args.dweight, columns);
-  check_vector(kOp, "reciprocal", args.reciprocal, rows);
-  if (args.dh_out) {
-    check_rows(kOp, "dh_out", args.dh_out, rows, columns);
-  }
-  if (args.dbias) {
-    check_vector(kOp, "dbias", args.dbias, columns);
-  }
-  if (args.mean) {
-    check_vector(kOp, "mean", args.mean, rows);
-  }
   if (rows == 0 || columns == 0) {
     return;
   }

@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <numeric>
+
 #include "core/autograd/ops.h"
 #include "core/autograd/ops_support.h"
 #include "core/base/profile.h"
@@ -33,10 +36,38 @@ void product(On on, View<C, 2> c, View<const typename On::Value, 2> a, View<cons
                      static_cast<double>(depth));
 }
 
+/// Gradients of the pieces side by side, zeros where none arrived.
+Tensor joined(const std::vector<Tensor>& grads, const std::vector<int64_t>& sizes) {
+  Shape shape;
+  DType dtype = DType::kFloat32;
+  Device device;
+  for (const Tensor& grad : grads) {
+    if (grad.defined()) {
+      shape = grad.shape();
+      dtype = grad.dtype();
+      device = grad.device();
+    }
+  }
+  shape.back() = std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
+  Tensor all = Tensor::empty(shape, dtype, device);
+  int64_t begin = 0;
+  for (size_t i = 0; i < grads.size(); ++i) {
+    Tensor piece = all.slice(-1, begin, begin + sizes[i]);
+    grads[i].defined() ? piece.copy_from(grads[i]) : piece.fill_zero();
+    begin += sizes[i];
+  }
+  return all;
+}
+
 /// Gradients of y = x W^T + bias from the pieces of dy that arrived; `begin[i]` is the first column of piece i.
 /// `weight` is of x's type; its gradient, like that of the bias, is of type `parameter`.
 std::vector<Tensor> linear_backward(const Tensor& x, const Tensor& weight, DType parameter, bool has_bias, bool need_dx,
                                     const std::vector<Tensor>& grads, const std::vector<int64_t>& sizes) {
+  const bool narrow = weight.size(0) <= weight.size(1);
+  if (narrow && std::count_if(grads.begin(), grads.end(), [](const Tensor& grad) { return grad.defined(); }) > 1) {
+    // Each product over a narrow piece would go over all of dx again: joined, they go once.
+    return linear_backward(x, weight, parameter, has_bias, need_dx, {joined(grads, sizes)}, {weight.size(0)});
+  }
   Tensor dx = need_dx ? empty_like(x) : Tensor();
   Tensor dweight = Tensor::empty(weight.shape(), parameter, weight.device());
   Tensor dbias = has_bias ? Tensor::zeros({weight.size(0)}, parameter, weight.device()) : Tensor();

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "core/tensor/place.h"
 #include "kernels/copy.h"
@@ -48,6 +49,43 @@ To converted(From value) {
   } else {
     return static_cast<To>(value);
   }
+}
+
+/// Strides that show the same elements in another shape; none where they would have to be moved.
+std::optional<std::vector<int64_t>> reshaped_strides(const Shape& from, const std::vector<int64_t>& strides,
+                                                     const Shape& to) {
+  if (element_count(to) == 0) {
+    return packed_strides(to);
+  }
+  std::vector<int64_t> result(to.size(), 1);
+  int at = static_cast<int>(from.size()) - 1;
+  int64_t run = 1, stride = 1;  // elements of `from` that lie `stride` apart and are not yet given to `to`
+  for (int i = static_cast<int>(to.size()) - 1; i >= 0; --i) {
+    if (to[i] == 1) {
+      continue;
+    }
+    if (run == 1) {
+      while (from[at] == 1) {
+        --at;
+      }
+      stride = strides[at];
+      run = from[at--];
+    }
+    // Joins dimensions of `from` until they hold this one.
+    while (run % to[i] != 0) {
+      while (at >= 0 && from[at] == 1) {
+        --at;
+      }
+      if (at < 0 || strides[at] != stride * run) {
+        return std::nullopt;
+      }
+      run *= from[at--];
+    }
+    result[i] = stride;
+    stride *= to[i];
+    run /= to[i];
+  }
+  return result;
 }
 
 bool on_gpu(const Tensor& tensor) { return tensor.device().kind == DeviceKind::kCuda; }
@@ -187,9 +225,10 @@ Tensor Tensor::reshape(const Shape& shape) const {
     *unknown = elements() / others;
   }
   require(element_count(wanted) == elements(), "cannot reshape ", shape_text(shape_), " to ", shape_text(shape));
-  Tensor source = packed();
+  std::optional<std::vector<int64_t>> strides = reshaped_strides(shape_, strides_, wanted);
+  Tensor source = strides ? *this : packed();
   source.shape_ = wanted;
-  source.strides_ = packed_strides(wanted);
+  source.strides_ = strides ? std::move(*strides) : packed_strides(wanted);
   return source;
 }
 

@@ -78,7 +78,7 @@ TEST_CASE("reshape shares where strides allow and copies elsewhere", "[tensor]")
   const Tensor second = tensor.slice(0, 1, 2).reshape({12});
   CHECK(second.data<float>() == tensor.data<float>() + 12);
 
-  const Tensor columns = tensor.slice(2, 1, 3).reshape({6, 2});
+  const Tensor columns = tensor.slice(2, 1, 3).reshape({12});
   CHECK(columns.contiguous());
   CHECK(columns.unique());
   CHECK(values_of<float>(columns) == std::vector<float>{1, 2, 5, 6, 9, 10, 13, 14, 17, 18, 21, 22});
@@ -127,6 +127,23 @@ TEST_CASE("clone and packed", "[tensor]") {
   CHECK(*tensor.data<float>() == 0);
   const Tensor narrow = tensor.slice(1, 2, 3);
   CHECK(values_of<float>(narrow.packed()) == std::vector<float>{2, 5, 8, 11});
+}
+
+TEST_CASE("reshape sees pieces of rows as heads without moving them", "[tensor]") {
+  const Tensor all = counting<double>({2, 3, 8});
+  const Tensor part = all.slice(2, 2, 6);  // what one piece of a product of several looks like
+  const Tensor heads = part.reshape({2, 3, 2, 2});
+  CHECK(heads.strides() == std::vector<int64_t>{24, 8, 2, 1});
+  CHECK(heads.bytes() == part.bytes());
+  CHECK(values_of<double>(heads.packed()) == values_of<double>(part.packed()));
+  CHECK(part.reshape({6, 1, 4}).bytes() == part.bytes());
+  CHECK(part.reshape({6, 1, 4}).strides().front() == 8);
+  const Tensor moved = part.reshape({2, 12});
+  CHECK(moved.bytes() != part.bytes());
+  CHECK(values_of<double>(moved) == values_of<double>(part.packed()));
+  CHECK(all.reshape({-1}).bytes() == all.bytes());
+  CHECK(all.slice(0, 0, 0).reshape({8, 0}).elements() == 0);
+  CHECK(counting<double>({1}).reshape({}).elements() == 1);
 }
 
 TEST_CASE("conversion between types", "[tensor]") {

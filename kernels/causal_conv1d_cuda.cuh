@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// What both directions of the causal convolution share on a GPU. A thread owns kWidth neighbouring channels of one
+// segment of time and walks it with the last inputs in registers; the threads of a block are channels (x) and
+// consecutive segments (y).
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/causal_conv1d.h"
+#include "kernels/causal_conv1d_rows.h"
+#include "kernels/cuda_packs.cuh"
+
+namespace blockstate::kernels::cuda {
+
+inline constexpr int kConvThreads = 256;
+inline constexpr int kConvAhead = 4;  // rows that are loaded before the ones at hand are worked on
+
+/// How the work of one call is cut. Depends on the shape alone: so do the bits of the weights' gradients.
+struct ConvPlan {
+  int channel_threads;     // of a block
+  int segment_threads;     // of a block
+  int64_t channel_blocks;  // blocks side by side over the channels
+  int64_t segments;        // of a row of the batch
+  int64_t steps;           // of a segment, a multiple of kConvAhead
+  int64_t items;           // rows of the batch times segments
+  int64_t item_blocks;     // blocks over those
+
+  ConvPlan(int64_t batch, int64_t length, int64_t width, int channels_a_thread, int64_t wanted_blocks) {
+    const int64_t groups = ceil_div<int64_t>(width, channels_a_thread);
+    channel_threads = 1;
+    while (channel_threads < 32 && channel_threads < groups) {
+      channel_threads *= 2;
+    }
+    segment_threads = kConvThreads / channel_threads;
+    channel_blocks = ceil_div<int64_t>(groups, channel_threads);
+    const int64_t wanted =
+        ceil_div<int64_t>(wanted_blocks * segment_threads, std::max<int64_t>(1, channel_blocks * batch));
+    const int64_t even = ceil_div<int64_t>(length, std::max<int64_t>(1, wanted));
+    // A segment reads the kept inputs of its neighbours again: not too short.
+    steps = std::max<int64_t>(16, ceil_div<int64_t>(even, kConvAhead) * kConvAhead);
+    segments = std::max<int64_t>(1, ceil_div<int64_t>(length, steps));
+    items = batch * segments;
+    item_blocks = ceil_div<int64_t>(items, segment_threads);
+  }
+  dim3 threads() const { return dim3(static_cast<unsigned>(channel_threads), static_cast<unsigned>(segment_threads)); }
+  unsigned blocks() const { return static_cast<unsigned>(channel_blocks * item_blocks); }
+};
+
+/// The thread's channels and steps.
+struct ConvPlace {
+  int64_t channel;     // the first
+  int64_t item_block;  // which of ConvPlan::item_blocks
+  int64_t b, t0;
+  int count;  // steps from t0 on
+  bool active;
+
+  __device__ ConvPlace(const ConvPlan& plan, int64_t length, int64_t width, int channels_a_thread) {
+    const int64_t side = blockIdx.x % plan.channel_blocks;
+    item_block = blockIdx.x / plan.channel_blocks;
+    channel = (side * blockDim.x + threadIdx.x) * channels_a_thread;
+    const int64_t item = item_block * blockDim.y + threadIdx.y;
+    active = channel < width && item < plan.items;
+    b = item / plan.segments;
+    t0 = item % plan.segments * plan.steps;
+    count = static_cast<int>(length - t0 < plan.steps ? length - t0 : plan.steps);
+  }
+};
+
+/// tap[j] multiplies the input j steps ago; those beyond the weights are 0.
+template <int kTaps, int kWidth>
+__device__ inline void load_taps(const View<const float, 2>& weight, const View<const float, 1>& bias, int64_t channel,
+                                 float (&tap)[kTaps][kWidth], float (&constant)[kWidth]) {
+  const int taps = static_cast<int>(weight.size[1]);
+  const bool quads = kTaps == 4 && taps == 4 && weight.stride[0] == 4 && weight.stride[1] == 1 &&
+                     reinterpret_cast<uintptr_t>(weight.data) % 16 == 0;
+#pragma unroll
+  for (int c = 0; c < kWidth; ++c) {
+    constant[c] = bias ? bias(channel + c) : 0.0f;
+    if (quads) {
+      const Raw<float, 4> all = load_raw<float, 4>(weight.data + (channel + c) * 4);
+#pragma unroll
+      for (int j = 0; j < kTaps; ++j) {
+        tap[j][c] = element(all, 3 - j & 3);
+      }
+    } else {
+#pragma unroll
+      for (int j = 0; j < kTaps; ++j) {
+        tap[j][c] = j < taps ? weight(channel + c, taps - 1 - j) : 0.0f;
+      }
+    }
+  }
+}
+
+/// past[j] becomes input t - j of row b for j from 1 on; past[0] is left alone.
+template <class T, int kTaps, int kWidth>
+__device__ inline void load_past(const View<const T, 3>& x, const View<const T, 3>& initial, int kept, int64_t b,
+                                 int64_t t, int64_t channel, float (&past)[kTaps][kWidth]) {
+#pragma unroll
+  for (int j = 1; j < kTaps; ++j) {
+    Raw<T, kWidth> raw = zero_raw<T, kWidth>();
+    const int64_t at = t - j;
+    if (at >= 0) {
+      raw = load_raw<T, kWidth>(&x(b, at, channel));
+    } else if (initial && at >= -kept) {
+      raw = load_raw<T, kWidth>(&initial(b, kept + at, channel));
+    }
+#pragma unroll
+    for (int c = 0; c < kWidth; ++c) {
+      past[j][c] = element(raw, c);
+    }
+  }
+}
+
+/// The last tap that counts at a step: its position, but at most the last there is; negative for padding.
+__device__ inline int conv_limit(const View<const int64_t, 2>& position, int kept, int64_t b, int64_t t) {
+  if (!position) {
+    return kept;
+  }
+  const int64_t at = position(b, t);
+  return at < kept ? static_cast<int>(at) : kept;
+}
+
+/// find_row_end by all threads of a block, each of which gets it.
+__device__ inline ConvRowEnd find_row_end_on_device(const View<const int64_t, 2>& position, int64_t b, int64_t length,
+                                                    int64_t kept) {
+  __shared__ int nearest;
+  int64_t end = length - 1;
+  if (position) {
+    for (; end >= 0; end -= blockDim.x) {
+      __syncthreads();
+      if (threadIdx.x == 0) {
+        nearest = static_cast<int>(blockDim.x);
+      }
+      __syncthreads();
+      const int64_t t = end - threadIdx.x;
+      if (t >= 0 && position(b, t) >= 0) {
+        atomicMin(&nearest, static_cast<int>(threadIdx.x));
+      }
+      __syncthreads();
+      if (nearest < static_cast<int>(blockDim.x)) {
+        end -= nearest;
+        break;
+      }
+    }
+    end = end < 0 ? -1 : end;
+  }
+  if (!position || end < 0) {
+    return {end + 1 - kept, 0};
+  }
+  const int64_t before = kept - 1 - position(b, end);
+  return {end + 1 - kept, before > 0 ? before : 0};
+}
+
+}  // namespace blockstate::kernels::cuda
