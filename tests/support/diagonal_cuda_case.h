@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+// A diagonal scan run on a GPU: uploads a DiagonalCase, runs it and brings the results back.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kernels/diagonal_scan.h"
+#include "tests/support/cuda_array.h"
+#include "tests/support/diagonal_case.h"
+
+namespace blockstate::test {
+
+/// How activations lie in memory: `gap` elements after each row of channels, `offset` before the first.
+struct Layout {
+  int64_t gap = 0;
+  int64_t offset = 0;
+};
+
+/// (B, L, D) with gaps that must stay as they were.
+template <class T>
+class CudaRows {
+ public:
+  CudaRows(DiagonalShape s, Layout layout, const std::vector<float>& values)
+      : shape_(s), layout_(layout), array_(spread(s, layout, values)) {}
+
+  View<T, 3> view() const {
+    View<T, 3> out = make_view(array_.data() + layout_.offset, shape_.B, shape_.L, shape_.D);
+    out.stride[1] = shape_.D + layout_.gap;
+    out.stride[0] = shape_.L * out.stride[1];
+    return out;
+  }
+
+  std::vector<float> host() const {
+    const std::vector<T> all = array_.host();
+    std::vector<float> out;
+    const int64_t row = shape_.D + layout_.gap;
+    for (int64_t i = 0; i < static_cast<int64_t>(all.size()); ++i) {
+      const int64_t at = i - layout_.offset;
+      const float value = static_cast<float>(all[static_cast<size_t>(i)]);
+      if (at >= 0 && row > 0 && at / row < shape_.B * shape_.L && at % row < shape_.D) {
+        out.push_back(value);
+      } else {
+        require(std::isnan(value), "a kernel wrote into the gap between rows");
+      }
+    }
+    return out;
+  }
+
+ private:
+  static std::vector<T> spread(DiagonalShape s, Layout layout, const std::vector<float>& values) {
+    const int64_t row = s.D + layout.gap;
+    std::vector<T> out(static_cast<size_t>(layout.offset + s.B * s.L * row), static_cast<T>(NAN));
+    for (int64_t i = 0; i < static_cast<int64_t>(values.size()); ++i) {
+      out[static_cast<size_t>(layout.offset + i / s.D * row + i % s.D)] =
+          static_cast<T>(values[static_cast<size_t>(i)]);
+    }
+    return out;
+  }
+
+  DiagonalShape shape_;
+  Layout layout_;
+  CudaArray<T> array_;
+};
+
+struct DiagonalResults {
+  std::vector<float> y, final, checkpoint, du, da, dc, dD, dinitial;
+};
+
+/// What T can hold of the activations of a case.
+template <class T>
+DiagonalCase<float> rounded_case(DiagonalCase<float> one) {
+  one.u = rounded_to<T>(one.u);
+  one.dy = rounded_to<T>(one.dy);
+  return one;
+}
+
+/// Runs forward and, unless `forward_only`, backward. Parameter gradients start from `start`.
+template <class T>
+DiagonalResults run_cuda(const DiagonalCase<float>& one, Layout layout = {}, bool forward_only = false,
+                         float start = 0) {
+  const auto [B, L, D, P] = one.shape;
+  const int64_t tiles = (L + kernels::cuda::kDiagonalCheckpoint - 1) / kernels::cuda::kDiagonalCheckpoint;
+  const CudaRows<T> u(one.shape, layout, one.u), y(one.shape, layout, {}), dy(one.shape, layout, one.dy);
+  const CudaRows<T> du(one.shape, layout, {});
+  const CudaArray<float> a(one.a), c(one.c), skip(one.skip), initial(one.initial), dfinal(one.dfinal);
+  const CudaArray<int64_t> position(one.position);
+  const CudaArray<float> final(B * D * P * 2), dinitial(B * D * P * 2), checkpoint(B * tiles * P * 2 * D);
+  const CudaArray<float> da(std::vector<float>(one.a.size(), start)), dc(std::vector<float>(one.a.size(), start));
+  const CudaArray<float> dD(std::vector<float>(static_cast<size_t>(D), start));
+  kernels::DiagonalScanForward<T, float> args;
+  args.y = y.view();
+  args.final = final.view(B, D, P, int64_t{2});
+  args.checkpoint = checkpoint.view(B, tiles, P, int64_t{2}, D);
+  args.u = u.view();
+  args.a = a.cview(D, P, int64_t{2});
+  args.c = c.cview(D, P, int64_t{2});
+  if (!one.skip.empty()) {
+    args.D = skip.cview(D);
+  }
+  if (!one.initial.empty()) {
+    args.initial = initial.cview(B, D, P, int64_t{2});
+  }
+  if (!one.position.empty()) {
+    args.position = position.cview(B, L);
+  }
+  kernels::cuda::diagonal_scan_forward(gpu(), args);
+  DiagonalResults out;
+  out.y = y.host();
+  out.final = final.host();
+  out.checkpoint = checkpoint.host();
+  if (forward_only) {
+    return out;
+  }
+  kernels::DiagonalScanBackward<T, float> back;
+  back.forward = args;
+  back.forward.y = {};
+  back.forward.final = {};
+  back.du = du.view();
+  back.da = da.view(D, P, int64_t{2});
+  back.dc = dc.view(D, P, int64_t{2});
+  if (!one.skip.empty()) {
+    back.dD = dD.view(D);
+  }
+  back.dinitial = dinitial.view(B, D, P, int64_t{2});
+  back.dy = dy.view();
+  if (!one.dfinal.empty()) {
+    back.dfinal = dfinal.cview(B, D, P, int64_t{2});
+  }
+  kernels::cuda::diagonal_scan_backward(gpu(), back);
+  out.du = du.host();
+  out.da = da.host();
+  out.dc = dc.host();
+  out.dD = dD.host();
+  out.dinitial = dinitial.host();
+  return out;
+}
+
+inline DiagonalCase<double> in_double(const DiagonalCase<float>& from) {
+  DiagonalCase<double> to({from.shape.B, 0, from.shape.D, from.shape.P}, 0);
+  to.shape = from.shape;
+  to.u = converted<double>(from.u);
+  to.a = converted<double>(from.a);
+  to.c = converted<double>(from.c);
+  to.skip = converted<double>(from.skip);
+  to.initial = converted<double>(from.initial);
+  to.dy = converted<double>(from.dy);
+  to.dfinal = converted<double>(from.dfinal);
+  to.position = from.position;
+  return to;
+}
+
+}  // namespace blockstate::test
