@@ -6,8 +6,8 @@
 #include <algorithm>
 
 #include "kernels/attention_bwd_cuda.cuh"
+#include "kernels/attention_check.h"
 #include "kernels/attention_tiles.cuh"
-#include "kernels/view_check.h"
 
 namespace blockstate::kernels::cuda {
 namespace {
@@ -359,13 +359,13 @@ void backward_of_width(const Exec& exec, const AttentionBackward<T, float>& args
   if (L > 0) {
     project<T><<<grid(ceil_div<int64_t>(B * L * H, kThreads / 32)), kThreads, 0, stream_of(exec)>>>(args.dy, in.y,
                                                                                                     projection.get());
-    check_launch(exec, "attention_backward");
+    check_launch(exec, "attention backward");
   }
   if (tiles.key_tiles() > 0) {
     const auto kernel = backward_keys<T, kP, kTile>;
-    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "attention_backward");
+    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "attention backward");
     kernel<<<grid(B * H * tiles.key_tiles()), kThreads, kBytes, stream_of(exec)>>>(problem);
-    check_launch(exec, "attention_backward");
+    check_launch(exec, "attention backward");
   }
   const int64_t tasks = B * H * tiles.query_tiles();
   const bool with_bias = args.dbias && M > 0;
@@ -373,53 +373,28 @@ void backward_of_width(const Exec& exec, const AttentionBackward<T, float>& args
       with_bias ? std::max<int64_t>(1, kBiasRowBytes / (M * static_cast<int64_t>(sizeof(float)))) : INT_MAX;
   const Scratch<float> rows(exec, with_bias ? std::min(at_once, tasks) * M : 0);
   const auto kernel = backward_queries<T, kP, kTile>;
-  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "attention_backward");
+  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "attention backward");
   for (int64_t first = 0; first < tasks; first += at_once) {
     const int64_t count = std::min(at_once, tasks - first);
     problem.first_task = first;
     problem.dbias_rows = with_bias ? rows.get() : nullptr;
     kernel<<<grid(count), kThreads, kBytes, stream_of(exec)>>>(problem);
-    check_launch(exec, "attention_backward");
+    check_launch(exec, "attention backward");
     if (with_bias) {
       add_bias_rows<<<grid(ceil_div<int64_t>(H * M, kThreads / 32)), kThreads, 0, stream_of(exec)>>>(
           rows.get(), first, count, tiles.query_tiles(), args.dbias);
-      check_launch(exec, "attention_backward");
+      check_launch(exec, "attention backward");
     }
   }
 }
 
 template <class T>
-void check(const AttentionBackward<T, float>& args) {
-  constexpr const char* kOp = "attention_backward";
-  const AttentionForward<T, float>& in = args.forward;
-  const int64_t B = in.q.size[0], L = in.q.size[1], H = in.q.size[2], P = in.q.size[3], J = in.k.size[1];
-  check_view(kOp, "q", in.q, {B, L, H, P});
-  check_view(kOp, "k", in.k, {B, J, H, P});
-  check_view(kOp, "v", in.v, {B, J, H, P});
-  check_view(kOp, "y", in.y, {B, L, H, P});
-  check_view(kOp, "dy", args.dy, {B, L, H, P});
-  check_view(kOp, "dq", args.dq, {B, L, H, P});
-  check_view(kOp, "dk", args.dk, {B, J, H, P});
-  check_view(kOp, "dv", args.dv, {B, J, H, P});
-  check_view(kOp, "begin", in.begin, {B, L});
-  check_view(kOp, "end", in.end, {B, L});
-  check_view(kOp, "log_sum_exp", in.log_sum_exp, {B, H, L});
-  check_optional_view(kOp, "bias", in.bias, {H, in.bias.size[1]});
-  if (args.dbias) {
-    check_view(kOp, "dbias", args.dbias, {H, in.bias.size[1]});
-    require(static_cast<bool>(in.bias), kOp, ": dbias is asked for, but there is no bias");
-  }
-  require(unit_stride(in.q) && unit_stride(in.k) && unit_stride(in.v) && unit_stride(in.y) && unit_stride(args.dy) &&
-              unit_stride(args.dq) && unit_stride(args.dk) && unit_stride(args.dv),
-          kOp, ": the last stride of every view must be 1");
-  require(P <= 256, kOp, ": heads of width ", P, " are wider than 256, the widest that the CUDA kernels know");
-}
-
-template <class T>
 void backward(const Exec& exec, const AttentionBackward<T, float>& args) {
-  check(args);
+  check_attention(args);
   const AttentionForward<T, float>& in = args.forward;
   const int64_t P = in.q.size[3];
+  require(P <= 256, "attention backward: heads of width ", P,
+          " are wider than 256, the widest that its CUDA kernels know");
   if (in.q.size[0] * in.q.size[2] * P == 0) {
     return;
   }

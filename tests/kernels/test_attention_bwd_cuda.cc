@@ -210,16 +210,25 @@ void check_float(const AttentionCase<float>& one, Placement place = {}) {
   CHECK(close("dbias", found.dbias, dbias, 4));  // sums over all queries of terms that nearly cancel
 }
 
+/// Where all terms cancel (a query that sees one key moves nothing) the naive error is 0, and so may be the reference:
+/// what is left is the noise of float32 sums, relative to their terms.
+Comparison twice_naive(const std::string& name, const std::vector<float>& found, const std::vector<double>& reference,
+                       const std::vector<float>& naive) {
+  const bool cancels =
+      std::all_of(reference.begin(), reference.end(), [](double value) { return std::abs(value) < 1e-9; });
+  return cancels ? close(name, found, reference, 4) : compare_twice_naive(name, found, reference, naive, 1e-5);
+}
+
 void check_bfloat16(const AttentionCase<float>& one, Placement place = {}) {
   AttentionCase<double> reference = in_double(one);
   reference.forward();
   reference.backward();
   const Gradients found = on_gpu<BFloat16>(one, reference, place);
   const Gradients naive = naive_bfloat16(reference);
-  CHECK(compare_twice_naive("dq", found.dq, reference.dq, naive.dq, 1e-5));
-  CHECK(compare_twice_naive("dk", found.dk, reference.dk, naive.dk, 1e-5));
-  CHECK(compare_twice_naive("dv", found.dv, reference.dv, naive.dv, 1e-5));
-  CHECK(compare_twice_naive("dbias", found.dbias, reference.dbias, naive.dbias, 1e-5));
+  CHECK(twice_naive("dq", found.dq, reference.dq, naive.dq));
+  CHECK(twice_naive("dk", found.dk, reference.dk, naive.dk));
+  CHECK(twice_naive("dv", found.dv, reference.dv, naive.dv));
+  CHECK(twice_naive("dbias", found.dbias, reference.dbias, naive.dbias));
 }
 
 template <class T>
@@ -388,7 +397,7 @@ TEST_CASE("attention backward on CUDA names what is wrong", "[attention][cuda]")
   args.forward.k = some.view(1, 4, 1, 4);
   args.forward.v = some.view(1, 4, 1, 5);
   CHECK_THROWS_WITH(kernels::cuda::attention_backward(gpu(), args),
-                    "attention_backward: v must have shape (1, 4, 1, 4), found (1, 4, 1, 5)");
+                    "attention: v must have shape (1, 4, 1, 4), found (1, 4, 1, 5)");
 }
 
 TEMPLATE_TEST_CASE("attention backward on CUDA beyond 2^31 elements", "[attention][cuda][large]", float, BFloat16) {
