@@ -22,8 +22,8 @@ struct StridedCopy {
 };
 void copy_strided(const Exec& exec, const StridedCopy& args);
 
-/// to[i] = from[i], rounded to nearest. (To, From): each of float, BFloat16, double, int64_t, int32_t, uint8_t where one
-/// of them is float; contiguous.
+/// to[i] = from[i], rounded to nearest; to an integer, towards 0, as the CPU's conversion. (To, From): each of float,
+/// BFloat16, double, int64_t, int32_t, uint8_t where one of them is float; contiguous.
 template <class To, class From>
 void convert(const Exec& exec, To* to, const From* from, int64_t count);
 
