@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // cuBLASLt counts in columns: a row-major c (M, N) is its column-major (N, M), so c = a b is asked for as c' = b' a'.
-#include <cublasLt.h>
-
 #include <array>
 #include <map>
 #include <mutex>
 #include <type_traits>
 
 #include "kernels/copy.h"
+#include "kernels/cublaslt.h"
 #include "kernels/cuda_support.cuh"
 #include "kernels/gemm.h"
 #include "kernels/gemm_check.h"
@@ -19,7 +18,7 @@ constexpr int64_t kWorkspace = 32 << 20;
 
 void check_blas(cublasStatus_t status, const char* what) {
   if (status != CUBLAS_STATUS_SUCCESS) {
-    fail("gemm: cuBLASLt failed to ", what, ": ", cublasLtGetStatusString(status));
+    fail("gemm: cuBLASLt failed to ", what, ": ", cublaslt().cublasLtGetStatusString(status));
   }
 }
 
@@ -53,7 +52,7 @@ cublasLtHandle_t handle(int device) {
   std::lock_guard lock(mutex);
   cublasLtHandle_t& found = handles[device];
   if (found == nullptr) {
-    check_blas(cublasLtCreate(&found), "start");
+    check_blas(cublaslt().cublasLtCreate(&found), "start");
   }
   return found;
 }
@@ -66,7 +65,7 @@ int alignment_of(const void* pointer) {
 
 cublasLtMatrixLayout_t layout(cudaDataType_t type, int64_t rows, int64_t columns, int64_t stride) {
   cublasLtMatrixLayout_t made;
-  check_blas(cublasLtMatrixLayoutCreate(&made, type, rows, columns, stride), "describe a matrix");
+  check_blas(cublaslt().cublasLtMatrixLayoutCreate(&made, type, rows, columns, stride), "describe a matrix");
   return made;
 }
 
@@ -74,26 +73,29 @@ cublasLtMatrixLayout_t layout(cudaDataType_t type, int64_t rows, int64_t columns
 template <class T, class C>
 Plan make_plan(const Shape& shape) {
   Plan plan;
-  check_blas(cublasLtMatmulDescCreate(&plan.operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), "describe a product");
+  check_blas(cublaslt().cublasLtMatmulDescCreate(&plan.operation, CUBLAS_COMPUTE_32F, CUDA_R_32F),
+             "describe a product");
   const cublasOperation_t first = shape.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
   const cublasOperation_t second = shape.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
-  cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof(first));
-  cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof(second));
+  cublaslt().cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof(first));
+  cublaslt().cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof(second));
   if (shape.bias) {
     const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
-    cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof(epilogue));
+    cublaslt().cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
+                                              sizeof(epilogue));
   }
   plan.a = layout(kType<T>, shape.transpose_b ? shape.k : shape.n, shape.transpose_b ? shape.n : shape.k, shape.ldb);
   plan.b = layout(kType<T>, shape.transpose_a ? shape.m : shape.k, shape.transpose_a ? shape.k : shape.m, shape.lda);
   plan.c = layout(kType<C>, shape.n, shape.m, shape.ldc);
 
   cublasLtMatmulPreference_t preference;
-  check_blas(cublasLtMatmulPreferenceCreate(&preference), "prepare");
+  check_blas(cublaslt().cublasLtMatmulPreferenceCreate(&preference), "prepare");
   const uint64_t workspace = kWorkspace;
   // In-place reduction of split sums would add in any order.
   const uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE;
   const auto set = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
-    check_blas(cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)), "prepare");
+    check_blas(cublaslt().cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)),
+               "prepare");
   };
   set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace);
   set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, reductions);
@@ -104,9 +106,9 @@ Plan make_plan(const Shape& shape) {
   cublasLtMatmulHeuristicResult_t result;
   int found = 0;
   // A choice by rules, never by timing.
-  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(handle(shape.device), plan.operation, plan.a, plan.b,
-                                                               plan.c, plan.c, preference, 1, &result, &found);
-  cublasLtMatmulPreferenceDestroy(preference);
+  const cublasStatus_t status = cublaslt().cublasLtMatmulAlgoGetHeuristic(
+      handle(shape.device), plan.operation, plan.a, plan.b, plan.c, plan.c, preference, 1, &result, &found);
+  cublaslt().cublasLtMatmulPreferenceDestroy(preference);
   check_blas(status, "choose an algorithm");
   require(found > 0, "gemm: cuBLASLt has no algorithm for (", shape.m, ", ", shape.k, ") times (", shape.k, ", ",
           shape.n, ")");
@@ -163,13 +165,14 @@ void gemm(const Exec& exec, const Gemm<T, C, float>& args) {
       convert<BFloat16, float>(exec, bias.get(), args.bias.data, shape.n);
       data = bias.get();
     }
-    check_blas(cublasLtMatmulDescSetAttribute(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &data, sizeof(data)),
-               "take the bias");
+    check_blas(
+        cublaslt().cublasLtMatmulDescSetAttribute(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &data, sizeof(data)),
+        "take the bias");
   }
   Scratch<std::byte> workspace(exec, static_cast<int64_t>(plan.workspace));
-  check_blas(cublasLtMatmul(handle(exec.device), operation, &args.alpha, args.b.data, plan.a, args.a.data, plan.b,
-                            &args.beta, args.c.data, plan.c, args.c.data, plan.c, &plan.algorithm, workspace.get(),
-                            plan.workspace, stream_of(exec)),
+  check_blas(cublaslt().cublasLtMatmul(handle(exec.device), operation, &args.alpha, args.b.data, plan.a, args.a.data,
+                                       plan.b, &args.beta, args.c.data, plan.c, args.c.data, plan.c, &plan.algorithm,
+                                       workspace.get(), plan.workspace, stream_of(exec)),
              "multiply");
   check_launch(exec, "gemm");
 }
