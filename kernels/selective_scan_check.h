@@ -15,8 +15,9 @@ inline constexpr int64_t kSmallestPiece = 1 << 17;
 /// Groups of channels that share the pages of a tile of rows; their states should fit the second-level cache.
 inline constexpr int64_t kLargestBlock = 32;
 
-template <class T>
-void check_scan_inputs(const SelectiveScanForward<T>& args) {
+/// `checkpoint_steps`: the device's kScanCheckpoint.
+template <class T, class P>
+void check_scan_inputs(const SelectiveScanForward<T, P>& args, int64_t checkpoint_steps) {
   const char* op = "selective_scan";
   const int64_t batch = args.u.size[0], length = args.u.size[1], width = args.u.size[2], states = args.A.size[1];
   check_view(op, "u", args.u, {batch, length, width});
@@ -30,7 +31,7 @@ void check_scan_inputs(const SelectiveScanForward<T>& args) {
   check_optional_view(op, "initial", args.initial, {batch, width, states});
   check_optional_view(op, "position", args.position, {batch, length});
   check_optional_view(op, "checkpoint", args.checkpoint,
-                      {batch, (length + kScanCheckpoint - 1) / kScanCheckpoint, width, states});
+                      {batch, (length + checkpoint_steps - 1) / checkpoint_steps, width, states});
   require(states >= 1 && states <= kMaxScanStates, "selective_scan takes 1 to ", kMaxScanStates, " states, found ",
           states);
   require(unit_stride(args.u) && unit_stride(args.delta) && unit_stride(args.B) && unit_stride(args.C) &&
@@ -38,20 +39,20 @@ void check_scan_inputs(const SelectiveScanForward<T>& args) {
           "selective_scan wants u, delta, B, C and z with neighbouring channels (states) side by side in memory");
 }
 
-template <class T>
-void check_selective_scan(const SelectiveScanForward<T>& args) {
-  check_scan_inputs(args);
+template <class T, class P>
+void check_selective_scan(const SelectiveScanForward<T, P>& args, int64_t checkpoint_steps = kScanCheckpoint) {
+  check_scan_inputs(args, checkpoint_steps);
   const int64_t batch = args.u.size[0], length = args.u.size[1], width = args.u.size[2], states = args.A.size[1];
   check_view("selective_scan", "y", args.y, {batch, length, width});
   check_optional_view("selective_scan", "final", args.final, {batch, width, states});
   require(unit_stride(args.y), "selective_scan wants y with neighbouring channels side by side in memory");
 }
 
-template <class T>
-void check_selective_scan(const SelectiveScanBackward<T>& args) {
+template <class T, class P>
+void check_selective_scan(const SelectiveScanBackward<T, P>& args, int64_t checkpoint_steps = kScanCheckpoint) {
   const char* op = "selective_scan backward";
-  const SelectiveScanForward<T>& f = args.forward;
-  check_scan_inputs(f);
+  const SelectiveScanForward<T, P>& f = args.forward;
+  check_scan_inputs(f, checkpoint_steps);
   const int64_t batch = f.u.size[0], length = f.u.size[1], width = f.u.size[2], states = f.A.size[1];
   require(f.checkpoint || f.u.elements() == 0, op, " needs the checkpoint that the forward pass writes");
   check_view(op, "du", args.du, {batch, length, width});
