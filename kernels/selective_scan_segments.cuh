@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+// Time cut into segments that are scanned side by side. The state before each is found first: a walk back from a
+// segment's end gives what its own steps leave there, and the factor of the state before it; a fold over the segments
+// gives the states. The walk for a group of states stops where nothing earlier can be seen any more, so that it is
+// short wherever the scan forgets, and for the fast states in any case.
+#pragma once
+
+#include <algorithm>
+
+#include "kernels/selective_scan.cuh"
+
+namespace blockstate::kernels::cuda::scan {
+
+/// Decays below 2^-this are not followed further back.
+inline constexpr float kForgotten = 64.0f;
+/// Blocks that a multiprocessor holds at once, and steps of a segment that are worth its cost.
+inline constexpr int64_t kBlocksAtOnce = 4;
+inline constexpr int64_t kShortestSegment = 1024;
+
+/// Steps of a segment when `blocks` blocks (of all rows) walk `length` steps: the whole length where that fills the
+/// GPU.
+inline int64_t segment_steps(const Exec& exec, int64_t blocks, int64_t length) {
+  const int64_t places = multiprocessors(exec) * kBlocksAtOnce;
+  if (2 * blocks > places || length < 2 * kShortestSegment) {
+    return length;
+  }
+  const int64_t wanted = std::min(places / blocks, length / kShortestSegment);
+  return ceil_div(ceil_div(length, wanted), kScanCheckpoint) * kScanCheckpoint;
+}
+
+// A block has 32 channels and 16 states of one segment; a warp 4 of the states, a lane a channel.
+template <class T, bool kPosition>
+__global__ void __launch_bounds__(kTileThreads, 4)
+    walk_back_kernel(const __grid_constant__ SelectiveScanForward<T, float> args, int64_t groups, int64_t state_blocks,
+                     int64_t segments, int64_t steps_of_segment, float* __restrict__ left, float* __restrict__ factor) {
+  __shared__ float4 shared_dt[kBlocks][kTileChannels];
+  __shared__ float4 shared_w[kBlocks][kTileChannels];
+  __shared__ float4 shared_B[kTileSteps][4];
+  const int64_t width = args.u.size[2];
+  const int states = static_cast<int>(args.A.size[1]);
+  int64_t rest = blockIdx.x;
+  const int64_t group = rest % groups;
+  rest /= groups;
+  const int first_state = static_cast<int>(rest % state_blocks) * 16;
+  rest /= state_blocks;
+  const int64_t segment = rest % (segments - 1);  // what the last one leaves is not needed
+  const int64_t b = rest / (segments - 1);
+  const int64_t begin = segment * steps_of_segment;
+  const int64_t tiles = steps_of_segment / kTileSteps;
+
+  const int pair = threadIdx.x % kPairs;
+  const int block_of_thread = threadIdx.x / kPairs;
+  const int64_t channel = group * kTileChannels + 2 * pair;
+  const PairAccess u_access = pair_access(args.u, channel);
+  const PairAccess delta_access = pair_access(args.delta, channel);
+  const float bias_low = args.delta_bias && channel < width ? args.delta_bias(channel) : 0.0f;
+  const float bias_high = args.delta_bias && channel + 1 < width ? args.delta_bias(channel + 1) : 0.0f;
+  const bool B_whole = states % 4 == 0 && quads_aligned(args.B);
+
+  const int slot = threadIdx.x % 32;
+  const int quad = threadIdx.x / 32;
+  const int first = first_state + 4 * quad;
+  const int64_t scanned = group * kTileChannels + channel_of_slot(slot);
+  float A[4] = {}, h[4] = {};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if (scanned < width && first + i < states) {
+      A[i] = base2_decay(args.A(scanned, first + i));
+    }
+  }
+  const bool exists = scanned < width && first < states;
+  float slowest = -3.0e38f;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    slowest = first + i < states ? fmaxf(slowest, A[i]) : slowest;
+  }
+
+  ChannelPair<T> u[4], delta[4];
+  StateQuad<T> B;
+  const auto load_tile = [&](int64_t t0) {
+    const int64_t t = t0 + 4 * block_of_thread;
+    load_rows(args.u.data + b * args.u.stride[0] + t * args.u.stride[1] + channel, args.u.stride[1], 4, u_access, u);
+    load_rows(args.delta.data + b * args.delta.stride[0] + t * args.delta.stride[1] + channel, args.delta.stride[1], 4,
+              delta_access, delta);
+    B = {};
+    const int n = first_state + threadIdx.x % 4 * 4;
+    if (n < states) {
+      B.load(args.B.data + b * args.B.stride[0] + (t0 + threadIdx.x / 4) * args.B.stride[1], n, states, B_whole);
+    }
+  };
+
+  float past = 0;  // sum of dt from the tile's end to the segment's
+  bool done = !exists;
+  bool cut = false;  // a record starts: nothing before it counts
+  load_tile(begin + (tiles - 1) * kTileSteps);
+  for (int64_t tile = tiles - 1; tile >= 0; --tile) {
+    TileSteps steps = tile_steps<kPosition>(args.position, b, begin + tile * kTileSteps, kTileSteps);
+    if (kPosition && steps.starts != 0) {
+      cut = true;
+      steps.valid &= 0xffffffffu << (31 - __clz(static_cast<int>(steps.starts)));
+    }
+    float dt_low[4], dt_high[4], w_low[4], w_high[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const bool counts = (steps.valid >> (4 * block_of_thread + j) & 1u) != 0;
+      dt_low[j] = counts ? softplus(low_of(delta[j]) + bias_low) : 0.0f;
+      dt_high[j] = counts ? softplus(high_of(delta[j]) + bias_high) : 0.0f;
+      w_low[j] = counts ? dt_low[j] * low_of(u[j]) : 0.0f;
+      w_high[j] = counts ? dt_high[j] * high_of(u[j]) : 0.0f;
+    }
+    shared_dt[block_of_thread][pair] = make_float4(dt_low[0], dt_low[1], dt_low[2], dt_low[3]);
+    shared_dt[block_of_thread][pair + kPairs] = make_float4(dt_high[0], dt_high[1], dt_high[2], dt_high[3]);
+    shared_w[block_of_thread][pair] = make_float4(w_low[0], w_low[1], w_low[2], w_low[3]);
+    shared_w[block_of_thread][pair + kPairs] = make_float4(w_high[0], w_high[1], w_high[2], w_high[3]);
+    const bool counts = (steps.valid >> (threadIdx.x / 4) & 1u) != 0;
+    shared_B[threadIdx.x / 4][threadIdx.x % 4] = counts ? B.as_float() : make_float4(0, 0, 0, 0);
+    __syncthreads();
+
+    if (tile > 0) {
+      load_tile(begin + (tile - 1) * kTileSteps);
+    }
+    if (!done) {
+      float since = 0;  // sum of dt from a step to the tile's end
+      float offset[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        offset[i] = A[i] * past;
+      }
+#pragma unroll 2
+      for (int block = kBlocks - 1; block >= 0; --block) {
+        const float4 dt = shared_dt[block][slot];
+        const float4 w = shared_w[block][slot];
+#pragma unroll
+        for (int j = 3; j >= 0; --j) {
+          const float4 b_of_step = shared_B[4 * block + j][quad];
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+            const float decay = exp2_approx(fmaf(A[i], since, offset[i]));
+            h[i] = fmaf(decay, component(w, j) * component(b_of_step, i), h[i]);
+          }
+          since += component(dt, j);
+        }
+      }
+      past += since;
+      done = __all_sync(0xffffffffu, !exists || slowest * past < -kForgotten);
+    }
+    if (__syncthreads_and(done || cut)) {
+      break;
+    }
+  }
+  if (exists) {
+    const int64_t at = ((segment * args.u.size[0] + b) * width + scanned) * states + first;
+    for (int i = 0; i < 4 && first + i < states; ++i) {
+      left[at + i] = h[i];
+      factor[at + i] = cut ? 0.0f : exp2_approx(A[i] * past);
+    }
+  }
+}
+
+/// entry[k + 1] = factor[k] * entry[k] + left[k], elementwise over (B, D, N).
+static __global__ void __launch_bounds__(256)
+    fold_kernel(View<const float, 3> initial, int64_t width, int64_t states, int64_t count, int64_t segments,
+                const float* __restrict__ left, const float* __restrict__ factor, float* __restrict__ entry) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= count) {
+    return;
+  }
+  float h = initial ? initial(i / states / width, i / states % width, i % states) : 0.0f;
+  entry[i] = h;
+#pragma unroll 8
+  for (int64_t k = 0; k + 1 < segments; ++k) {
+    h = fmaf(factor[k * count + i], h, left[k * count + i]);
+    entry[(k + 1) * count + i] = h;
+  }
+}
+
+/// Writes the state before each segment, (segments, B, D, N).
+template <class T>
+void find_entries(const Exec& exec, const SelectiveScanForward<T, float>& args, int64_t segments, int64_t steps,
+                  float* entry) {
+  const int64_t batch = args.u.size[0], width = args.u.size[2], states = args.A.size[1];
+  const int64_t groups = ceil_div(width, int64_t{kTileChannels});
+  const int64_t state_blocks = ceil_div(states, int64_t{16});
+  const int64_t count = batch * width * states;
+  const Scratch<float> left(exec, (segments - 1) * count);
+  const Scratch<float> factor(exec, (segments - 1) * count);
+  const unsigned blocks = static_cast<unsigned>(groups * state_blocks * (segments - 1) * batch);
+  const auto kernel = args.position ? walk_back_kernel<T, true> : walk_back_kernel<T, false>;
+  kernel<<<blocks, kTileThreads, 0, stream_of(exec)>>>(args, groups, state_blocks, segments, steps, left.get(),
+                                                       factor.get());
+  check_launch(exec, "selective_scan");
+  fold_kernel<<<static_cast<unsigned>(ceil_div(count, int64_t{256})), 256, 0, stream_of(exec)>>>(
+      args.initial, width, states, count, segments, left.get(), factor.get(), entry);
+  check_launch(exec, "selective_scan");
+}
+
+}  // namespace blockstate::kernels::cuda::scan
