@@ -15,15 +15,9 @@ inline constexpr int64_t kSmallestPiece = 1 << 17;
 /// Groups of channels that share the pages of a tile of rows; their states should fit the second-level cache.
 inline constexpr int64_t kLargestBlock = 32;
 
-<<<<<<< HEAD
-/// `interval`: steps between checkpoints.
-template <class T, class P>
-void check_scan_inputs(const SelectiveScanForward<T, P>& args, int64_t interval = kScanCheckpoint) {
-=======
 /// `checkpoint_steps`: the device's kScanCheckpoint.
 template <class T, class P>
 void check_scan_inputs(const SelectiveScanForward<T, P>& args, int64_t checkpoint_steps) {
->>>>>>> scanfwd
   const char* op = "selective_scan";
   const int64_t batch = args.u.size[0], length = args.u.size[1], width = args.u.size[2], states = args.A.size[1];
   check_view(op, "u", args.u, {batch, length, width});
@@ -37,11 +31,7 @@ void check_scan_inputs(const SelectiveScanForward<T, P>& args, int64_t checkpoin
   check_optional_view(op, "initial", args.initial, {batch, width, states});
   check_optional_view(op, "position", args.position, {batch, length});
   check_optional_view(op, "checkpoint", args.checkpoint,
-<<<<<<< HEAD
-                      {batch, (length + interval - 1) / interval, width, states});
-=======
                       {batch, (length + checkpoint_steps - 1) / checkpoint_steps, width, states});
->>>>>>> scanfwd
   require(states >= 1 && states <= kMaxScanStates, "selective_scan takes 1 to ", kMaxScanStates, " states, found ",
           states);
   require(unit_stride(args.u) && unit_stride(args.delta) && unit_stride(args.B) && unit_stride(args.C) &&
@@ -50,13 +40,8 @@ void check_scan_inputs(const SelectiveScanForward<T, P>& args, int64_t checkpoin
 }
 
 template <class T, class P>
-<<<<<<< HEAD
-void check_selective_scan(const SelectiveScanForward<T, P>& args, int64_t interval = kScanCheckpoint) {
-  check_scan_inputs(args, interval);
-=======
 void check_selective_scan(const SelectiveScanForward<T, P>& args, int64_t checkpoint_steps = kScanCheckpoint) {
   check_scan_inputs(args, checkpoint_steps);
->>>>>>> scanfwd
   const int64_t batch = args.u.size[0], length = args.u.size[1], width = args.u.size[2], states = args.A.size[1];
   check_view("selective_scan", "y", args.y, {batch, length, width});
   check_optional_view("selective_scan", "final", args.final, {batch, width, states});
@@ -64,17 +49,10 @@ void check_selective_scan(const SelectiveScanForward<T, P>& args, int64_t checkp
 }
 
 template <class T, class P>
-<<<<<<< HEAD
-void check_selective_scan(const SelectiveScanBackward<T, P>& args, int64_t interval = kScanCheckpoint) {
-  const char* op = "selective_scan backward";
-  const SelectiveScanForward<T, P>& f = args.forward;
-  check_scan_inputs(f, interval);
-=======
 void check_selective_scan(const SelectiveScanBackward<T, P>& args, int64_t checkpoint_steps = kScanCheckpoint) {
   const char* op = "selective_scan backward";
   const SelectiveScanForward<T, P>& f = args.forward;
   check_scan_inputs(f, checkpoint_steps);
->>>>>>> scanfwd
   const int64_t batch = f.u.size[0], length = f.u.size[1], width = f.u.size[2], states = f.A.size[1];
   require(f.checkpoint || f.u.elements() == 0, op, " needs the checkpoint that the forward pass writes");
   check_view(op, "du", args.du, {batch, length, width});
