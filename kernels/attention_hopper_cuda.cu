@@ -139,17 +139,17 @@ __device__ inline int uniform(int x) { return __shfl_sync(0xffffffffu, x, 0); }
 
 /// s (64 queries, 64 * kHalves keys) = q k^T. Starts it; the caller waits.
 template <int kPanels, int kHalves>
-__device__ void start_scores(uint32_t q, uint32_t k, float (&s)[32 * kHalves]) {
+__device__ void start_scores(uint64_t q, uint64_t k, float (&s)[32 * kHalves]) {
   products_begin();
 #pragma unroll
   for (int p = 0; p < kPanels; ++p) {
-    const uint64_t a = descriptor(q + p * kHalf), b = descriptor(k + p * kPanelBytes);
+    const uint64_t a = step(q, p * kHalf / 16), b = step(k, p * kPanelBytes / 16);
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       if constexpr (kHalves == 2) {
-        wgmma_m64n128k16<0, 0>(s, a + 2 * i, b + 2 * i, p + i > 0);
+        wgmma_m64n128k16<0, 0>(s, step(a, 2 * i), step(b, 2 * i), p + i > 0);
       } else {
-        wgmma_m64n64k16<0, 0>(s, a + 2 * i, b + 2 * i, p + i > 0);
+        wgmma_m64n64k16<0, 0>(s, step(a, 2 * i), step(b, 2 * i), p + i > 0);
       }
     }
   }
@@ -158,15 +158,14 @@ __device__ void start_scores(uint32_t q, uint32_t k, float (&s)[32 * kHalves]) {
 
 /// y += weights (64, 64 * kHalves) times v. Starts it; the caller waits.
 template <int kPanels, int kHalves>
-__device__ void start_values(const uint32_t (&weights)[4 * kHalves][4], uint32_t v, float (&y)[32 * kPanels]) {
-  const uint64_t b = transposed_descriptor(v, kPanelBytes);
+__device__ void start_values(const uint32_t (&weights)[4 * kHalves][4], uint64_t v, float (&y)[32 * kPanels]) {
   products_begin();
 #pragma unroll
   for (int i = 0; i < 4 * kHalves; ++i) {
     if constexpr (kPanels == 2) {
-      wgmma_m64n128k16<1>(y, weights[i], b + 128 * i, true);
+      wgmma_m64n128k16<1>(y, weights[i], step(v, 128 * i), true);
     } else {
-      wgmma_m64n64k16<1>(y, weights[i], b + 128 * i, true);
+      wgmma_m64n64k16<1>(y, weights[i], step(v, 128 * i), true);
     }
   }
   products_commit();
@@ -200,23 +199,25 @@ struct Softmax {
   float factor;  // scale * log2 e; with a bias 1, for scores already hold it then
   float high[2] = {-INFINITY, -INFINITY};
   float sum[2] = {0, 0};  // of this thread's columns
-  int begin[2];           // of the rows' ranges, less this thread's first column
-  int end[2];
 
   /// Scores of keys [j0, j0 + 2 N) become weights relative to the new maximum; `shrink` is what earlier sums are
   /// multiplied by.
+  /// `range` and `seen` (of this thread's first row) lie in shared memory: registers are short.
   template <int N>
-  __device__ void apply(const KeyRange& range, int j0, float (&s)[N], float (&shrink)[2]) {
+  __device__ void apply(const KeyRange& range, const int2* seen, int j0, float (&s)[N], float (&shrink)[2]) {
+    const int column = j0 + static_cast<int>(threadIdx.x) % 4 * 2;
     if (j0 < range.all_begin) {
+      const int begin[2] = {seen[0].x - column, seen[8].x - column};
 #pragma unroll
       for (int i = 0; i < N; ++i) {
-        s[i] = 8 * (i / 4) + i % 2 < begin[i % 4 / 2] - j0 ? -INFINITY : s[i];
+        s[i] = 8 * (i / 4) + i % 2 < begin[i % 4 / 2] ? -INFINITY : s[i];
       }
     }
     if (j0 + 2 * N > range.all_end) {
+      const int end[2] = {seen[0].y - column, seen[8].y - column};
 #pragma unroll
       for (int i = 0; i < N; ++i) {
-        s[i] = 8 * (i / 4) + i % 2 >= end[i % 4 / 2] - j0 ? -INFINITY : s[i];
+        s[i] = 8 * (i / 4) + i % 2 >= end[i % 4 / 2] ? -INFINITY : s[i];
       }
     }
     float base[2];
@@ -325,6 +326,8 @@ __device__ void compute_tiles(const AttentionForward<BFloat16, float>& args, Bar
   const int group = uniform(static_cast<int>(threadIdx.x) / 128 - 1), lane = static_cast<int>(threadIdx.x) % 32;
   const int row = static_cast<int>(threadIdx.x) % 128 / 32 * 16 + lane / 4;
   const bool leader = lane == 0;  // of a warp: empty stages are counted by warps
+  const uint64_t q_descriptor = descriptor(shared_address(q)), k_descriptor = descriptor(shared_address(k));
+  const uint64_t v_descriptor = transposed_descriptor(shared_address(v), kPanelBytes);
   Ring slot, ring;
   for (;;) {
     barrier_wait(&bar.q_full[slot.stage], slot.parity);
@@ -334,31 +337,28 @@ __device__ void compute_tiles(const AttentionForward<BFloat16, float>& args, Bar
     if (b < 0) {
       return;
     }
-    const KeyRange range{uniform(tile.range[group].low), uniform(tile.range[group].high),
-                         uniform(tile.range[group].all_begin), uniform(tile.range[group].all_end)};
-    const uint32_t q_at = shared_address(q) + (slot.stage * kGroups + group) * kPanels * kHalf;
+    const KeyRange& range = tile.range[group];
+    const int2* const seen = tile.seen + 64 * group + row;
+    const int own_low = uniform(range.low), own_high = uniform(range.high);
+    const uint64_t q_at = step(q_descriptor, (slot.stage * kGroups + group) * (kPanels * kHalf / 16));
     Softmax<kBias> softmax;
     softmax.factor = kBias ? 1.0f : args.scale * kLog2E;
-    bool nothing[2];
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const int2 seen = tile.seen[64 * group + row + 8 * r];
-      softmax.begin[r] = seen.x - lane % 4 * 2;
-      softmax.end[r] = seen.y - lane % 4 * 2;
-      nothing[r] = seen.x >= seen.y;
-    }
     float y[32 * kPanels];
 #pragma unroll
     for (int i = 0; i < 32 * kPanels; ++i) {
       y[i] = 0;
     }
     const int stages = (high - low + kKeys - 1) / kKeys;
-    const int half_begin = range.high == 0 ? 2 * stages : (range.low - low) / 64;
-    const int half_end = range.high == 0 ? 2 * stages : (range.high - low + 63) / 64;
+    const int half_begin = own_high == 0 ? 2 * stages : (own_low - low) / 64;
+    const int half_end = own_high == 0 ? 2 * stages : (own_high - low + 63) / 64;
     const int64_t nearest = first + args.offset;
 
-    const auto k_at = [&](int half) { return shared_address(k) + ring.stage * kPanels * kPanelBytes + half * kHalf; };
-    const auto v_at = [&](const Ring& at) { return shared_address(v) + at.stage * kPanels * kPanelBytes; };
+    const auto k_at = [&](int half) {
+      return step(k_descriptor, ring.stage * (kPanels * kPanelBytes / 16) + half * (kHalf / 16));
+    };
+    const auto v_at = [&](const Ring& at, int half) {
+      return step(v_descriptor, at.stage * (kPanels * kPanelBytes / 16) + half * (kHalf / 16));
+    };
     const auto clear = [&](const Ring& at, int j0, int from, int to) {
       if (j0 + to > high) {
         clear_rows<kPanels>(v + at.stage * kPanels * kPanelBytes, max(from, high - j0), to, group);
@@ -386,12 +386,12 @@ __device__ void compute_tiles(const AttentionForward<BFloat16, float>& args, Bar
       if constexpr (kBias) {
         add_bias(args, h, nearest - j0, s);
       }
-      softmax.apply(range, j0, s, shrink);
+      softmax.apply(range, seen, j0, s, shrink);
       shrink_rows(shrink, y);
       pack_weights<1>(s, weights);
       barrier_wait(&bar.v_full[ring.stage], ring.parity);
       clear(ring, j0 - half * 64, half * 64, half * 64 + 64);
-      start_values<kPanels, 1>(weights, v_at(ring) + half * kHalf, y);
+      start_values<kPanels, 1>(weights, v_at(ring, half), y);
       products_wait<0>();
       if (leader) {
         barrier_arrive(&bar.v_empty[ring.stage]);
@@ -420,7 +420,7 @@ __device__ void compute_tiles(const AttentionForward<BFloat16, float>& args, Bar
       if constexpr (kBias) {
         add_bias(args, h, nearest - j0, s);
       }
-      softmax.apply(range, j0, s, shrink);
+      softmax.apply(range, seen, j0, s, shrink);
       shrink_rows(shrink, y);
       pack_weights<2>(s, weights);
       for (++t; t < half_end / 2; ++t) {
@@ -430,7 +430,7 @@ __device__ void compute_tiles(const AttentionForward<BFloat16, float>& args, Bar
         barrier_wait(&bar.k_full[ring.stage], ring.parity);
         start_scores<kPanels, 2>(q_at, k_at(0), s);
         barrier_wait(&bar.v_full[before.stage], before.parity);
-        start_values<kPanels, 2>(weights, v_at(before), y);
+        start_values<kPanels, 2>(weights, v_at(before, 0), y);
         products_wait<1>();
         if (leader) {
           barrier_arrive(&bar.k_empty[ring.stage]);
@@ -438,7 +438,8 @@ __device__ void compute_tiles(const AttentionForward<BFloat16, float>& args, Bar
         if constexpr (kBias) {
           add_bias(args, h, nearest - j0, s);
         }
-        softmax.apply(range, j0, s, shrink);
+        softmax.apply(range, seen, j0, s, shrink);
+        hold(s);
         products_wait<0>();
         if (leader) {
           barrier_arrive(&bar.v_empty[before.stage]);
@@ -448,7 +449,7 @@ __device__ void compute_tiles(const AttentionForward<BFloat16, float>& args, Bar
       }
       barrier_wait(&bar.v_full[ring.stage], ring.parity);
       clear(ring, j0, 0, kKeys);
-      start_values<kPanels, 2>(weights, v_at(ring), y);
+      start_values<kPanels, 2>(weights, v_at(ring, 0), y);
       products_wait<0>();
       if (leader) {
         barrier_arrive(&bar.v_empty[ring.stage]);
@@ -462,6 +463,8 @@ __device__ void compute_tiles(const AttentionForward<BFloat16, float>& args, Bar
     for (; t < stages; ++t) {
       skip();
     }
+    const bool nothing[2] = {seen[0].x >= seen[0].y, seen[8].x >= seen[8].y};
+    __syncwarp();
     if (leader) {
       barrier_arrive(&bar.q_empty[slot.stage]);
     }
@@ -485,7 +488,9 @@ __global__ __launch_bounds__(128 * (kGroups + 1),
   __shared__ Barriers<kGroups, kStages> bar;
   __shared__ Tile<kGroups> tiles[kSlots];
   extern __shared__ char memory[];
-  char* const q = memory + (1024 - shared_address(memory) % 1024) % 1024;
+  uint32_t start = (1024 - shared_address(memory) % 1024) % 1024;
+  asm volatile("" : "+r"(start));  // computed once, not at every use
+  char* const q = memory + start;
   char* const k = q + kSlots * kGroups * kPanels * kHalf;
   char* const v = k + kStages * kPanels * kPanelBytes;
   if (threadIdx.x == 0) {

@@ -141,15 +141,20 @@ __device__ inline void fewer_registers() {
 // next by rounding alone.
 
 /// Operand whose contracted dimension runs along the 64 columns of a panel (Q and K in Q K^T; kTranspose 0). Step k of
-/// 16 columns adds 2 * k to the descriptor.
+/// 16 columns is 2 * k units on.
 __device__ inline uint64_t descriptor(uint32_t address) {
   return (uint64_t{1} << 62) | (uint64_t{1024 >> 4} << 32) | (uint64_t{1} << 16) | ((address & 0x3ffff) >> 4);
 }
 /// Operand whose contracted dimension runs along the rows (V in P V; kTranspose 1). `panel`: bytes from 64 columns to
-/// the next 64, where the operand is wider. Step k of 16 rows adds 128 * k to the descriptor.
+/// the next 64, where the operand is wider. Step k of 16 rows is 128 * k units on.
 __device__ inline uint64_t transposed_descriptor(uint32_t address, int panel) {
   return (uint64_t{1} << 62) | (uint64_t{1024 >> 4} << 32) | (static_cast<uint64_t>((panel >> 4) & 0x3fff) << 16) |
          ((address & 0x3ffff) >> 4);
+}
+
+/// The descriptor `units` of 16 bytes on; only its low word changes.
+__device__ inline uint64_t step(uint64_t descriptor, uint32_t units) {
+  return (descriptor & 0xffffffff00000000) | (static_cast<uint32_t>(descriptor) + units);
 }
 
 /// Before the first product of a group: registers written so far are seen by it.
@@ -160,12 +165,12 @@ template <int kPending>
 __device__ inline void products_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
-/// Registers that products in flight still read or write must not be touched by the compiler's moves before this.
+/// The values are computed before what follows, and not moved behind it.
 template <int N>
 __device__ inline void hold(float (&d)[N]) {
 #pragma unroll
   for (int i = 0; i < N; ++i) {
-    asm volatile("" : "+f"(d[i])::"memory");
+    asm volatile("" : "+f"(d[i]));
   }
 }
 
