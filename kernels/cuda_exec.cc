@@ -159,6 +159,37 @@ int64_t free_memory(const Exec& exec) {
 
 void release_memory(const Exec& exec) { cudaMemPoolTrimTo(pool_of(exec), 0); }
 
+StreamGraph::~StreamGraph() {
+  if (executable_ != nullptr) {
+    cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(executable_));
+  }
+}
+
+void StreamGraph::record(const std::function<void()>& body) {
+  require(executable_ == nullptr, "a graph is recorded once");
+  check(cudaStreamBeginCapture(stream_of(exec_), cudaStreamCaptureModeThreadLocal), "begin a graph");
+  cudaGraph_t graph = nullptr;
+  try {
+    body();
+  } catch (...) {
+    cudaStreamEndCapture(stream_of(exec_), &graph);
+    if (graph != nullptr) {
+      cudaGraphDestroy(graph);
+    }
+    throw;
+  }
+  check(cudaStreamEndCapture(stream_of(exec_), &graph), "end a graph");
+  cudaGraphExec_t made = nullptr;
+  const cudaError_t status = cudaGraphInstantiate(&made, graph, 0);
+  cudaGraphDestroy(graph);
+  check(status, "prepare a graph");
+  executable_ = made;
+}
+
+void StreamGraph::launch() {
+  check(cudaGraphLaunch(static_cast<cudaGraphExec_t>(executable_), stream_of(exec_)), "launch a graph");
+}
+
 StreamClock::StreamClock(const Exec& exec) : exec_(exec), events_() {
   for (void*& event : events_) {
     cudaEvent_t made;

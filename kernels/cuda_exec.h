@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 
 namespace blockstate::kernels::cuda {
@@ -49,6 +50,24 @@ void reset_peak_memory(const Exec& exec);
 int64_t free_memory(const Exec& exec);
 /// Gives cached memory back to the device.
 void release_memory(const Exec& exec);
+
+/// A recorded sequence of work that is put on the stream again as a whole, at a fraction of the launches' cost.
+class StreamGraph {
+ public:
+  explicit StreamGraph(const Exec& exec) : exec_(exec) {}
+  ~StreamGraph();
+  StreamGraph(const StreamGraph&) = delete;
+  StreamGraph& operator=(const StreamGraph&) = delete;
+  /// Records what `body` puts on the stream without doing it. Memory that the body takes must be given back in it, and
+  /// it must not wait for the device or copy to or from the host.
+  void record(const std::function<void()>& body);
+  bool recorded() const { return executable_ != nullptr; }
+  void launch();
+
+ private:
+  Exec exec_;
+  void* executable_ = nullptr;  // cudaGraphExec_t
+};
 
 /// Points in the stream's time, for benchmarks.
 class StreamClock {

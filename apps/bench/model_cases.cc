@@ -4,6 +4,7 @@
 #include "apps/bench/cases.h"
 #include "core/base/check.h"
 #include "core/base/random.h"
+#include "core/model/generator.h"
 #include "core/model/model.h"
 #include "core/train/evaluate.h"
 #include "core/train/objective.h"
@@ -99,6 +100,32 @@ ModelCase prefill(const Stack& stack, int64_t length, int64_t chunk, int64_t rep
                 },
                 repetitions);
             result.tokens_per_second = static_cast<double>(length) / result.seconds;
+            result.peak_bytes = memory_statistics(bench.device()).peak;
+            return result;
+          }};
+}
+
+/// Greedy, one token a row and step; the time of a token, the prompt left out.
+ModelCase generation(const Stack& stack, int64_t batch, int64_t length, int64_t steps) {
+  return {stack.name, "generation", join("B", batch, " prompt ", length, " new ", steps), [=](const Bench& bench) {
+            GradMode off(false);
+            const auto model = build(stack, bench);
+            const data::Batch tokens = random_batch(batch, length, stack.vocabulary);
+            reset_peak_memory(bench.device());
+            model::Generator generator(*model, batch);
+            Tensor logits = generator.prompt(tokens.tokens);
+            const auto advance = [&] {
+              const Tensor scores = logits.to(Device{}).to(DType::kFloat32);
+              std::vector<int64_t> best(static_cast<size_t>(batch));
+              for (int64_t b = 0; b < batch; ++b) {
+                const float* row = scores.data<float>() + b * stack.vocabulary;
+                best[static_cast<size_t>(b)] = std::max_element(row, row + stack.vocabulary) - row;
+              }
+              logits = generator.step(best);
+            };
+            ModelResult result;
+            result.seconds = bench.median_wall(advance, steps);
+            result.tokens_per_second = static_cast<double>(batch) / result.seconds;
             result.peak_bytes = memory_statistics(bench.device()).peak;
             return result;
           }};

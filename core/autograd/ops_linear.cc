@@ -118,7 +118,7 @@ std::vector<Variable> linear_split(const Variable& x, const Variable& weight, co
   Shape shape = x.shape();
   shape.back() = columns;
   Tensor y = Tensor::empty(shape, x.dtype(), input.device());
-  const Tensor factor = weight.value().to(x.dtype());  // a bfloat16 model's weights are rounded for the product only
+  const Tensor factor = rounded_value(weight, x.dtype());
   dispatch(input, "linear", [&](auto on) {
     using T = typename decltype(on)::Value;
     using P = typename decltype(on)::Parameter;

@@ -2,6 +2,7 @@
 #include "core/autograd/variable.h"
 
 #include <algorithm>
+#include <atomic>
 #include <iterator>
 #include <unordered_map>
 #include <unordered_set>
@@ -12,6 +13,7 @@ namespace blockstate {
 namespace {
 
 thread_local bool recording = true;
+std::atomic<uint64_t> parameter_version{1};
 
 /// Adds a gradient to what has arrived so far. A tensor that someone else may hold is never written to.
 void add_grad(Tensor& sum, const Tensor& grad) {
@@ -96,6 +98,23 @@ void Variable::clear_grad() {
     edge_->grad = Tensor();
   }
 }
+
+Tensor rounded_value(const Variable& variable, DType dtype) {
+  const Tensor& value = variable.value();
+  const std::shared_ptr<Edge>& edge = variable.edge();
+  if (value.dtype() == dtype || !edge || edge->creator) {
+    return value.to(dtype);
+  }
+  const uint64_t version = parameter_version;
+  if (edge->rounded_version != version || edge->rounded.dtype() != dtype) {
+    edge->rounded = Tensor();  // its memory may serve the new one
+    edge->rounded = value.to(dtype);
+    edge->rounded_version = version;
+  }
+  return edge->rounded;
+}
+
+void parameters_changed() { ++parameter_version; }
 
 std::vector<Variable> record(const char* name, std::vector<Tensor> outputs, const std::vector<Variable>& inputs,
                              Backward backward) {

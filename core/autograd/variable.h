@@ -19,7 +19,9 @@ struct Node;
 struct Edge {
   std::shared_ptr<Node> creator;  ///< null: a leaf
   int output = 0;
-  Tensor grad;  ///< leaves only; gradients of several backward calls add up
+  Tensor grad;     ///< leaves only; gradients of several backward calls add up
+  Tensor rounded;  ///< leaves only: see rounded_value
+  uint64_t rounded_version = 0;
 };
 
 /// A tensor in the graph. Copies share value and gradient.
@@ -48,6 +50,12 @@ class Variable {
   Tensor value_;
   std::shared_ptr<Edge> edge_;
 };
+
+/// The value in another type, as products of a bfloat16 model want their weights. That of a leaf is kept until
+/// parameters change, so that chunks of a step, and steps of generation, do not round the same weights again.
+Tensor rounded_value(const Variable& variable, DType dtype);
+/// To be called by whoever writes into the values of leaves: optimisers and readers of checkpoints.
+void parameters_changed();
 
 /// Gradients of a node's outputs (undefined where none arrived) -> gradients of its inputs (undefined: none).
 using Backward = std::function<std::vector<Tensor>(const std::vector<Tensor>& output_grads)>;

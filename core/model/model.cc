@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/model/model.h"
 
+#include <algorithm>
 #include <numeric>
 
 #include "core/autograd/ops.h"
@@ -121,6 +122,10 @@ std::vector<std::string> Model::whole_sublayers() const {
     }
   }
   return found;
+}
+
+bool Model::steps_repeat() const {
+  return std::all_of(layers_.begin(), layers_.end(), [](const Layer* layer) { return layer->mixer->steps_repeat(); });
 }
 
 int64_t Model::carry_bytes(int64_t length) const {

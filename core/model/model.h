@@ -49,6 +49,8 @@ class Model : public nn::Module {
   std::vector<std::string> growing_sublayers() const;
   /// Names of the sublayers that need the whole sequence at once.
   std::vector<std::string> whole_sublayers() const;
+  /// Sublayer::steps_repeat of all sublayers.
+  bool steps_repeat() const;
   int64_t carry_bytes(int64_t length) const;
 
   /// Type of parameters and of the frames the model takes.

@@ -46,6 +46,8 @@ class BlockState : public Sublayer {
   Variable forward(const Variable& x, const Sequence& sequence, const Carry& carry) override;
   MemoryClass memory_class() const override { return MemoryClass::kBounded; }
   int64_t stride() const override { return config_.window; }
+  /// MF makes contexts at window ends only.
+  bool steps_repeat() const override { return config_.variant != BlockStateVariant::kMultiFilter; }
   int64_t carry_bytes(int64_t length) const override;
 
  private:

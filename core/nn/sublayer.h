@@ -31,6 +31,9 @@ class Sublayer : public Module {
   virtual MemoryClass memory_class() const = 0;
   /// Records must start at multiples of this many steps in their row.
   virtual int64_t stride() const { return 1; }
+  /// Whether a chunk of one step does the same work wherever it stands in its row, given carries of one size. Then a
+  /// step of generation can be recorded once and replayed.
+  virtual bool steps_repeat() const { return true; }
   /// Bytes of float32 carry for one row after `length` steps.
   virtual int64_t carry_bytes(int64_t length) const = 0;
 };

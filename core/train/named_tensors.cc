@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "core/autograd/variable.h"
 #include "core/base/check.h"
 
 namespace blockstate::train {
@@ -41,6 +42,7 @@ void copy_tensors(const NamedTensors& to, const NamedTensors& from, const std::s
     Tensor target = to.at(name);
     target.copy_from(tensor);
   }
+  parameters_changed();
 }
 
 }  // namespace blockstate::train

@@ -94,6 +94,7 @@ StepReport AdamW::step_on_gpu(const std::vector<Tensor>& gradients, double facto
 #endif
 
 StepReport AdamW::step(double factor, double gradient_scale) {
+  parameters_changed();
   std::vector<Tensor> gradients;
   for (const Slot& slot : slots_) {
     const Tensor& gradient = slot.parameter.variable.grad();

@@ -3,6 +3,7 @@
 // twice.
 #include <catch2/catch.hpp>
 
+#include "core/model/generator.h"
 #include "core/model/model.h"
 #include "core/train/evaluate.h"
 #include "core/train/objective.h"
@@ -132,6 +133,45 @@ TEST_CASE("bfloat16 models on a GPU stay near float32, and repeat their bits", "
     }
     const test::Outcome again = gradients(config, HeadKind::kLanguageModel, kGpu, DType::kBFloat16);
     CHECK(again.tensors == rounded.tensors);
+  }
+}
+
+TEST_CASE("recorded steps of generation give the logits of one pass", "[cuda][model]") {
+  for (const std::string& blocks : {"mamba mamba", "s4d window", "sh mlp", "mf", "full"}) {
+    for (const DType activations : {DType::kFloat32, DType::kBFloat16}) {
+      CAPTURE(blocks, static_cast<int>(activations));
+      ModelConfig config = config_of(blocks);
+      const model::Model model(config, {.vocabulary = kVocabulary, .outputs = kVocabulary},
+                               nn::Initialiser(3, DType::kFloat32, kGpu), activations);
+      constexpr int64_t kLength = 60;
+      const std::vector<int64_t> ids = test::random_ids(4, kLength, 0, kVocabulary);
+      GradMode off(false);
+      const Tensor tokens = Tensor::from({1, kLength}, ids);
+      const Tensor whole =
+          model.forward({.tokens = tokens.to(kGpu), .frames = {}, .sequence = nn::plain_sequence(1, kLength, 0, kGpu)})
+              .value()
+              .to(Device{})
+              .to(DType::kFloat32);
+      const double largest = [&] {
+        double most = 0;
+        for (const double value : test::values_of(whole)) {
+          most = std::max(most, std::abs(value));
+        }
+        return most;
+      }();
+      const double allowed = activations == DType::kFloat32 ? 1e-4 : 0.05;
+      model::Generator generator(model, 1);
+      Tensor logits = generator.prompt(tokens.slice(1, 0, 5));
+      for (int64_t t = 4; t + 1 < kLength; ++t) {
+        logits = generator.step({ids[static_cast<size_t>(t + 1)]});
+        const std::vector<double> found = test::values_of(logits.to(Device{}).to(DType::kFloat32));
+        for (int64_t v = 0; v < kVocabulary; ++v) {
+          const double expected = static_cast<double>(whole.data<float>()[(t + 1) * kVocabulary + v]);
+          INFO("step " << t + 1 << ", logit " << v);
+          CHECK(std::abs(found[static_cast<size_t>(v)] - expected) <= allowed * largest);
+        }
+      }
+    }
   }
 }
 

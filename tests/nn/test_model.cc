@@ -3,10 +3,12 @@
 #include <catch2/catch.hpp>
 
 #include "core/model/block_pattern.h"
+#include "core/model/generator.h"
 #include "core/model/model.h"
 #include "core/train/evaluate.h"
 #include "core/train/objective.h"
 #include "tests/nn/law.h"
+#include "tests/support/compare.h"
 
 namespace blockstate {
 namespace {
@@ -319,6 +321,29 @@ TEST_CASE("a model is not given what it does not read", "[model]") {
                                   {.head = HeadKind::kClassify, .vocabulary = 0, .channels = 3, .outputs = 2},
                                   nn::Initialiser(1, DType::kFloat64));
   CHECK_THROWS_WITH(reads_frames.forward(frames), Contains("3 numbers a step") && Contains("2"));
+}
+
+TEST_CASE("generation by steps gives the logits of one pass", "[model]") {
+  for (const auto& blocks : {std::vector<std::string>{"mamba s4d attention"}, kMixed, {"full multi"}}) {
+    const auto model = build(small_config(blocks), HeadKind::kLanguageModel);
+    const Tensor tokens = Tensor::from({2, 19}, test::random_ids(4, 38, 0, kVocabulary));
+    const Tensor whole =
+        model->forward({.tokens = tokens, .frames = {}, .sequence = nn::plain_sequence(2, 19)}).value();
+    model::Generator generator(*model, 2);
+    Tensor logits = generator.prompt(tokens.slice(1, 0, 7), 3);
+    for (int64_t t = 6;; ++t) {
+      INFO("step " << t);
+      const Tensor expected = whole.slice(1, t, t + 1).reshape({2, kVocabulary});
+      CHECK(test::compare("logits", test::values_of(logits), test::values_of(expected), {1e-10, 1e-12}));
+      if (t == 18) {
+        break;
+      }
+      logits = generator.step({*tokens.slice(0, 0, 1).slice(1, t + 1, t + 2).data<int64_t>(),
+                               *tokens.slice(0, 1, 2).slice(1, t + 1, t + 2).data<int64_t>()});
+    }
+    CHECK(generator.position() == 19);
+    CHECK_THROWS_WITH(generator.step({1}), Contains("1 tokens for 2 rows"));
+  }
 }
 
 }  // namespace blockstate

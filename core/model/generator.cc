@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/model/generator.h"
+
+#include <algorithm>
+
+namespace blockstate::model {
+namespace {
+
+bool same_sizes(const nn::CarryMap& a, const nn::CarryMap& b) {
+  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(), [](const auto& left, const auto& right) {
+           return left.first == right.first && left.second.shape() == right.second.shape();
+         });
+}
+
+}  // namespace
+
+Generator::Generator(const Model& model, int64_t batch) : model_(model), batch_(batch) {
+  require(model.shape().head == HeadKind::kLanguageModel && model.shape().vocabulary > 0,
+          "only a language model over tokens can generate");
+  step_ = Tensor::zeros({3, batch}, DType::kInt64, model.device());
+  input_.sequence = nn::plain_sequence(batch, 1, 0, model.device());
+  input_.tokens = step_.slice(0, 0, 1).reshape({batch, 1});
+  input_.sequence.position = step_.slice(0, 1, 2).reshape({batch, 1});
+  input_.sequence.known = step_.slice(0, 2, 3).reshape({batch});
+}
+
+Tensor Generator::prompt(const Tensor& tokens, int64_t chunk) {
+  GradMode off(false);
+  require(tokens.rank() == 2 && tokens.size(0) == batch_ && tokens.size(1) > 0, "a prompt of shape ",
+          shape_text(tokens.shape()), " for ", batch_, " rows; (rows, steps) was wanted, one step or more");
+  fixed_ = false;
+  const int64_t last = tokens.size(1) - 1;  // the only step whose logits are wanted
+  const auto piece = [&](int64_t begin, int64_t end) {
+    ModelInput input;
+    input.tokens = tokens.slice(1, begin, end).packed().to(model_.device());
+    input.sequence = nn::plain_sequence(batch_, end - begin, position_, model_.device());
+    position_ += end - begin;
+    return input;
+  };
+  for (int64_t begin = 0; begin < last; begin += chunk) {
+    model_.run(piece(begin, std::min(last, begin + chunk)), &carry_);
+  }
+  logits_ = model_.forward(piece(last, last + 1), &carry_).value().reshape({batch_, -1});
+  return logits_;
+}
+
+void Generator::place_step(const std::vector<int64_t>& tokens) {
+  require(static_cast<int64_t>(tokens.size()) == batch_, tokens.size(), " tokens for ", batch_, " rows");
+  std::vector<int64_t> values = tokens;
+  values.resize(3 * tokens.size());
+  std::fill_n(values.begin() + batch_, batch_, position_);
+  std::fill_n(values.begin() + 2 * batch_, batch_, position_ + 1);
+  step_.copy_from(Tensor::from({3, batch_}, values));
+  input_.sequence.offset = position_;
+}
+
+Tensor Generator::forward() { return model_.forward(input_, &carry_).value().reshape({batch_, -1}); }
+
+/// Gives the carry and the logits places of their own, which the recorded step reads and overwrites.
+void Generator::fix_carry() {
+  for (auto& [name, value] : carry_) {
+    value = Variable(value.value().clone());
+  }
+  logits_ = logits_.clone();
+  fixed_ = true;
+}
+
+Tensor Generator::step(const std::vector<int64_t>& tokens) {
+  GradMode off(false);
+  place_step(tokens);
+  const bool can_repeat = model_.device().kind == DeviceKind::kCuda && model_.steps_repeat();
+  if (!fixed_) {
+    const nn::CarryMap before = carry_;
+    logits_ = forward();
+    if (can_repeat && same_sizes(before, carry_)) {
+      fix_carry();
+      graph_.reset();
+    }
+  } else {
+    if (!graph_) {
+      graph_ = std::make_unique<kernels::cuda::StreamGraph>(kernels::cuda::exec(model_.device().index));
+      graph_->record([&] {
+        const nn::CarryMap places = carry_;
+        logits_.copy_from(forward());
+        for (const auto& [name, place] : places) {
+          Tensor target = place.value();
+          target.copy_from(carry_.at(name).value());
+        }
+        carry_ = places;
+      });
+    }
+    graph_->launch();
+  }
+  ++position_;
+  return logits_;
+}
+
+}  // namespace blockstate::model

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "core/model/model.h"
+#include "kernels/cuda_exec.h"
+
+namespace blockstate::model {
+
+/// Walks a language model over B rows at once, a prompt and then step by step: the carry holds everything before. On a
+/// GPU a step that repeats (Model::steps_repeat, and carries that have reached their size) is recorded once and
+/// replayed.
+class Generator {
+ public:
+  Generator(const Model& model, int64_t batch);
+
+  /// tokens (B, L) int64 on the CPU, fed in chunks. Logits after the last one: (B, V) on the model's device.
+  Tensor prompt(const Tensor& tokens, int64_t chunk = 65536);
+  /// One token a row. Logits (B, V) on the model's device; the next call writes over them.
+  Tensor step(const std::vector<int64_t>& tokens);
+  /// Steps fed so far.
+  int64_t position() const { return position_; }
+
+ private:
+  Tensor forward();
+  void place_step(const std::vector<int64_t>& tokens);
+  void fix_carry();
+
+  const Model& model_;
+  int64_t batch_;
+  int64_t position_ = 0;
+  Tensor step_;  ///< (3, B) int64 on the device: token, position, position + 1 of the step
+  ModelInput input_;
+  nn::CarryMap carry_;
+  Tensor logits_;
+  bool fixed_ = false;  ///< the carry and the logits lie where the recorded step expects them
+  std::unique_ptr<kernels::cuda::StreamGraph> graph_;
+};
+
+}  // namespace blockstate::model
