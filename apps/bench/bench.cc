@@ -39,8 +39,8 @@ class Table {
     const double special = exponentials_ > 0 ? work.exponentials / exponentials_ : 0;
     const double bound = std::max({memory, product, special});
     const char* limit = bound == special ? "exp" : bound == product ? "product" : "copy";
-    std::printf("%-24s %-8s %-26s %9.4f ms %7.0f GB/s %7.1f TFLOP/s  %5.1f %% of %s\n", op.op.c_str(), pass,
-                op.shape.c_str(), 1e3 * seconds, 1e-9 * work.bytes / seconds, 1e-12 * work.flops / seconds,
+    std::printf("%-24s %-8s %-26s %9.4f ms %7.1f GB/s %8.1f GFLOP/s  %5.1f %% of %s\n", op.op.c_str(), pass,
+                op.shape.c_str(), 1e3 * seconds, 1e-9 * work.bytes / seconds, 1e-9 * work.flops / seconds,
                 100 * bound / seconds, limit);
     std::fflush(stdout);
     Value row;
@@ -105,9 +105,9 @@ int run_bench(const BenchArguments& arguments) {
   const Bench bench(device, dtype, arguments.repetitions);
   const std::string name =
       device.kind == DeviceKind::kCuda ? kernels::cuda::device_properties(device.index).name : "CPU";
-  std::printf("%s (%s), %s; ceilings: copy %.0f GB/s, product %.1f TFLOP/s\n", name.c_str(),
+  std::printf("%s (%s), %s; ceilings: copy %.0f GB/s, product %.1f GFLOP/s\n", name.c_str(),
               device_name(device).c_str(), std::string(dtype_name(dtype)).c_str(), 1e-9 * bench.ceilings().copy,
-              1e-12 * bench.ceilings().product);
+              1e-9 * bench.ceilings().product);
   Table table(bench, exponential_rate(device));
   int skipped = 0;
   // One case that does not fit must not cost the others.

@@ -137,8 +137,8 @@ std::vector<ModelCase> model_cases(Device device) {
   if (device.kind == DeviceKind::kCpu) {
     const Stack mamba{"mamba d64 x 4", "mamba * 4", 64, 256}, attention{"attention d64 x 4", "attention * 4", 64, 256};
     const Stack hybrid{"hybrid d64 x 4", "mamba block_state mamba attention", 64, 256};
-    return {training(mamba, 4, 512, 0, 5), training(hybrid, 4, 512, 0, 5), training(attention, 4, 512, 0, 5),
-            training(mamba, 1, 16384, 2048, 3), prefill(mamba, 16384, 2048, 3)};
+    return {training(mamba, 4, 512, 0, 5),      training(hybrid, 4, 512, 0, 5), training(attention, 4, 512, 0, 5),
+            training(mamba, 1, 16384, 2048, 3), prefill(mamba, 16384, 2048, 3), generation(mamba, 1, 128, 64)};
   }
   constexpr int64_t kMillion = 1 << 20;
   const Stack large{"mamba d768 x 24", "mamba * 24", 768, 256};
@@ -147,11 +147,19 @@ std::vector<ModelCase> model_cases(Device device) {
   const Stack hybrid{"hybrid d256 x 8", "(mamba * 3 block_state) * 2", 256, 16};
   const Stack attention{"attention d256", "(attention gated_mlp) * 4", 256, 16};
   const Stack gpt{"attention d768", "(attention gated_mlp) * 12", 768, 256};
-  return {training(large, 8, 2048, 0, 10),           training(gpt, 8, 2048, 0, 10),
-          training(small, 64, 1024, 0, 10),          training(hybrid, 64, 1024, 0, 10),
-          training(attention, 64, 1024, 0, 10),      training(small, 1, kMillion, 1 << 17, 5),
-          training(hybrid, 1, kMillion, 1 << 17, 3), training(wide, 1, kMillion, 1 << 16, 3),
-          prefill(small, kMillion, 1 << 17, 5),      prefill(large, 1 << 18, 1 << 15, 5)};
+  return {training(large, 8, 2048, 0, 10),
+          training(gpt, 8, 2048, 0, 10),
+          training(small, 64, 1024, 0, 10),
+          training(hybrid, 64, 1024, 0, 10),
+          training(attention, 64, 1024, 0, 10),
+          training(small, 1, kMillion, 1 << 17, 5),
+          training(hybrid, 1, kMillion, 1 << 17, 3),
+          training(wide, 1, kMillion, 1 << 16, 3),
+          prefill(small, kMillion, 1 << 17, 5),
+          prefill(large, 1 << 18, 1 << 15, 5),
+          generation(large, 1, 128, 256),
+          generation(large, 16, 128, 256),
+          generation(large, 128, 128, 256)};
 }
 
 }  // namespace blockstate::apps

@@ -137,7 +137,7 @@ TEST_CASE("bfloat16 models on a GPU stay near float32, and repeat their bits", "
 }
 
 TEST_CASE("recorded steps of generation give the logits of one pass", "[cuda][model]") {
-  for (const std::string& blocks : {"mamba mamba", "s4d window", "sh mlp", "mf", "full"}) {
+  for (const std::string blocks : {"mamba mamba", "s4d window", "sh mlp", "mf", "full"}) {
     for (const DType activations : {DType::kFloat32, DType::kBFloat16}) {
       CAPTURE(blocks, static_cast<int>(activations));
       ModelConfig config = config_of(blocks);

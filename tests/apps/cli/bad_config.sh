@@ -34,10 +34,11 @@ no 'model.blocks: names no sublayer' -- 'model.blocks=[]'
 no '"mamab"' 'did you mean mamba?' -- 'model.blocks=["mamab"]'
 no 'in "(mamba" at character 7: ")" is missing' -- 'model.blocks=["(mamba"]'
 no 'heads = 3 does not divide d_model = 8' -- 'model.blocks=["attention"]' model.attention.heads=3
-no 'dtype = "bfloat16" needs device = "cuda"' 'use float32' -- dtype=bfloat16
+no 'dtype = "bfloat16" needs device = "cuda"' 'use float32' -- dtype=bfloat16 device=cpu
 no 'device = "gpu" is not known; choose auto, cpu, cuda or cuda:N' -- device=gpu
-if [[ ${BLOCKSTATE_WITH_CUDA:-0} == 0 ]]; then
-  no 'device = "cuda"' 'no CUDA code' -- device=cuda
+no 'device = "cuda:x" is not known' -- device=cuda:x
+if ! nvidia-smi -L >/dev/null 2>&1; then
+  no 'device = "cuda"' 'use device = "cpu"' -- device=cuda
 fi
 no 'language_model' 'data.input = "mulaw"' -- task.kind=language_model
 
