@@ -64,4 +64,26 @@ MemoryPlan plan_memory(const model::Model& model, int64_t batch, int64_t length,
   return plan;
 }
 
+std::string advise_memory(const model::Model& model, int64_t batch, int64_t length) {
+  const MemoryPlan one = plan_memory(model, 1, length, 0);
+  release_cached_memory(model.device());
+  // Gradients have yet to come; a tenth is left to what kernels work with and to fragments.
+  const double room = 0.9 * static_cast<double>(free_memory(model.device()) - one.gradients);
+  const double a_record = static_cast<double>(std::max<int64_t>(1, one.activations));
+  const auto records = static_cast<int64_t>(room / a_record);
+  int64_t chunk = 1;
+  while (2 * chunk <= length &&
+         static_cast<double>(2 * chunk * batch) / static_cast<double>(length) * a_record <= room) {
+    chunk *= 2;
+  }
+  std::string advice;
+  if (records >= 1) {
+    advice = join("train.batch = ", std::min(records, batch), " would fit");
+  }
+  if (chunk >= model.stride()) {
+    advice += join(advice.empty() ? "" : ", or ", "train.chunk = ", chunk, advice.empty() ? " would fit" : "");
+  }
+  return advice.empty() ? "no batch of this length fits, nor a chunk of it; lower model.d_model" : advice;
+}
+
 }  // namespace blockstate::apps

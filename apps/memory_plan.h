@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "core/model/model.h"
 
@@ -21,5 +22,8 @@ struct MemoryPlan {
 /// stale: two short steps are run and measured, and the straight line through them is extended (every op's memory is
 /// linear in the length). chunk > 0: the activations of one chunk, and the carries at all chunk edges.
 MemoryPlan plan_memory(const model::Model& model, int64_t batch, int64_t length, int64_t chunk);
+
+/// What would fit on the model's device instead of a batch of this shape, as the end of a sentence.
+std::string advise_memory(const model::Model& model, int64_t batch, int64_t length);
 
 }  // namespace blockstate::apps

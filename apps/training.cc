@@ -6,6 +6,8 @@
 #include <fstream>
 
 #include "apps/format.h"
+#include "apps/memory_plan.h"
+#include "apps/memory_plan.h"
 #include "apps/run_log.h"
 #include "apps/session.h"
 #include "core/base/check.h"
@@ -256,7 +258,14 @@ TrainingOutcome run_training(const RunConfig& given, const std::string& label, P
   shown.first_step = resumed;
   shown.total = run.train.steps;
   progress = std::make_unique<Progress>(sink, shown);
-  const train::TrainSummary summary = trainer.run(stop_requested());
+  train::TrainSummary summary;
+  try {
+    summary = trainer.run(stop_requested());
+  } catch (const train::StepOutOfMemory& problem) {
+    progress->finish();
+    throw Error(join(problem.what(), ". The batch had ", problem.batch, " records of ", problem.length,
+                     " steps: ", advise_memory(*model, problem.batch, problem.length)));
+  }
   progress->finish();
 
   outcome.step = summary.step;

@@ -46,8 +46,10 @@ class Scratch {
   Scratch(const Exec& exec, int64_t elements) : exec_(exec) {
     const int64_t bytes = elements * static_cast<int64_t>(sizeof(T));
     data_ = reinterpret_cast<T*>(take_memory(exec, bytes));
-    require(data_ != nullptr, "out of memory on cuda:", exec.device, ": ", bytes, " bytes of working memory were asked ",
-            "for; lower train.batch or data.length, or set train.chunk");
+    if (data_ == nullptr) {
+      throw OutOfMemory(join("out of memory on cuda:", exec.device, ": ", bytes, " bytes of working memory were asked ",
+                             "for; lower train.batch or data.length, or set train.chunk"));
+    }
   }
   ~Scratch() { give_memory(exec_, reinterpret_cast<std::byte*>(data_)); }
   Scratch(const Scratch&) = delete;
@@ -115,7 +117,8 @@ __device__ inline void store_pack(T* to, const float (&from)[N]) {
   *reinterpret_cast<Pack<T, N>*>(to) = pack;
 }
 
-// --- reductions, always in the same order -----------------------------------------------------------------------------
+// --- reductions, always in the same order
+// -----------------------------------------------------------------------------
 
 template <int kWidth = 32>
 __device__ inline float warp_sum(float value) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/tensor/allocator.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
@@ -35,6 +37,11 @@ int64_t rounded(int64_t bytes) {
   return (bytes + step - 1) / step * step;
 }
 
+std::string gib(int64_t bytes) {
+  const int64_t hundredths = bytes / ((int64_t{1} << 30) / 100);
+  return join(hundredths / 100, ".", hundredths % 100 / 10, hundredths % 10);
+}
+
 class HostAllocator {
  public:
   std::byte* take(int64_t bytes) {
@@ -55,8 +62,9 @@ class HostAllocator {
     }
     if (block == nullptr) {
       statistics_.in_use -= size;
-      fail("out of memory on the CPU: ", size, " bytes were asked for while ", statistics_.in_use,
-           " bytes of tensors are in use; lower train.batch, data.length or model.d_model");
+      throw OutOfMemory(join("out of memory on the CPU: ", gib(size), " GiB were asked for while ",
+                             gib(statistics_.in_use),
+                             " GiB of tensors are in use; lower train.batch or data.length, or set train.chunk"));
     }
     statistics_.reserved += size;
     return block;
@@ -105,11 +113,6 @@ class HostAllocator {
   MemoryStatistics statistics_;
 };
 
-std::string gib(int64_t bytes) {
-  const int64_t hundredths = bytes / ((int64_t{1} << 30) / 100);
-  return join(hundredths / 100, ".", hundredths % 100 / 10, hundredths % 10);
-}
-
 HostAllocator& host() {
   // Leaked on purpose: tensors in static objects may outlive any order of destruction.
   static auto* allocator = new HostAllocator;
@@ -121,9 +124,10 @@ std::byte* take_on_gpu(int64_t bytes, Device device) {
   const cuda::Exec exec = cuda::exec(device.index);
   std::byte* memory = cuda::take_memory(exec, bytes);
   if (memory == nullptr) {
-    fail("out of memory on ", device_name(device), ": ", gib(bytes), " GiB were asked for while ",
-         gib(cuda::memory_use(exec).in_use), " GiB of tensors are in use and ", gib(cuda::free_memory(exec)),
-         " GiB are free; lower train.batch or data.length, or set train.chunk");
+    throw OutOfMemory(join("out of memory on ", device_name(device), ": ", gib(bytes), " GiB were asked for while ",
+                           gib(cuda::memory_use(exec).in_use), " GiB of tensors are in use and ",
+                           gib(cuda::free_memory(exec)),
+                           " GiB are free; lower train.batch or data.length, or set train.chunk"));
   }
   return memory;
 }
@@ -155,6 +159,13 @@ MemoryStatistics memory_statistics(Device device) {
   }
   const auto use = kernels::cuda::memory_use(kernels::cuda::exec(device.index));
   return {use.in_use, use.peak, use.reserved};
+}
+
+int64_t free_memory(Device device) {
+  if (device.kind == DeviceKind::kCuda) {
+    return kernels::cuda::free_memory(kernels::cuda::exec(device.index));
+  }
+  return static_cast<int64_t>(sysconf(_SC_AVPHYS_PAGES)) * static_cast<int64_t>(sysconf(_SC_PAGESIZE));
 }
 
 void reset_peak_memory(Device device) {

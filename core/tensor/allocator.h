@@ -29,6 +29,8 @@ struct MemoryStatistics {
 
 MemoryStatistics memory_statistics(Device device);
 void reset_peak_memory(Device device);
+/// Bytes that can still be allocated; on the CPU what the system says is available.
+int64_t free_memory(Device device);
 /// Gives cached blocks back to the system.
 void release_cached_memory(Device device);
 

@@ -53,7 +53,12 @@ void Trainer::one_step(StepEvent& event) {
   const uint64_t key = mix_key(mix_key(options_.seed, kDropoutPurpose), static_cast<uint64_t>(state_.step));
   const model::ModelInput input = model_input(model_, *batch, true, key);
   optimizer_.clear_gradients();
-  event.loss = accumulate_gradients(model_, *batch, input, objective_, options_.chunk);
+  try {
+    event.loss = accumulate_gradients(model_, *batch, input, objective_, options_.chunk);
+  } catch (const OutOfMemory& problem) {
+    optimizer_.clear_gradients();
+    throw StepOutOfMemory(problem.what(), batch->position.size(0), batch->position.size(1));
+  }
   const StepReport report = optimizer_.step(schedule_factor(options_.schedule, state_.step, options_.steps));
   optimizer_.clear_gradients();
 

@@ -39,6 +39,15 @@ struct StepEvent {
   double seconds = 0;  ///< spent training since this process began, evaluation and saving left out
 };
 
+/// A batch that does not fit: its shape, for advice on one that would.
+class StepOutOfMemory : public OutOfMemory {
+ public:
+  StepOutOfMemory(const std::string& what, int64_t batch_size, int64_t batch_length)
+      : OutOfMemory(what), batch(batch_size), length(batch_length) {}
+  int64_t batch;
+  int64_t length;
+};
+
 /// What the trainer tells while it runs; every member may be empty.
 struct TrainerObserver {
   std::function<void(const StepEvent&)> on_step;
