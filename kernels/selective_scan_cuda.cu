@@ -129,14 +129,13 @@ __global__ void __launch_bounds__(kTileThreads, kStates <= 4 ? 4 : 1)
   const int block_of_thread = threadIdx.x / kPairs;
   const int64_t channel = group * kTileChannels + 2 * pair;
   const PairAccess u_access = pair_access(args.u, channel);
-  const PairAccess delta_access = pair_access(args.delta, channel);
-  const PairAccess z_access = pair_access(args.z, channel);
   const PairAccess y_access = pair_access(args.y, channel);
   const bool gated = static_cast<bool>(args.z);
+  const bool whole_pairs = u_access.whole && pairs_aligned(args.delta) && (!gated || pairs_aligned(args.z));
   const int64_t first_row = begin + 4 * block_of_thread;
   const T* u_row = args.u.data + b * args.u.stride[0] + first_row * args.u.stride[1] + channel;
   const T* delta_row = args.delta.data + b * args.delta.stride[0] + first_row * args.delta.stride[1] + channel;
-  const T* z_row = gated ? args.z.data + b * args.z.stride[0] + first_row * args.z.stride[1] + channel : nullptr;
+  const T* z_row = args.z.data + b * args.z.stride[0] + first_row * args.z.stride[1] + channel;
   T* y_row = args.y.data + b * args.y.stride[0] + first_row * args.y.stride[1] + channel;
   const bool low_exists = channel < width, high_exists = channel + 1 < width;
   const float bias_low = args.delta_bias && low_exists ? args.delta_bias(channel) : 0.0f;
@@ -172,36 +171,48 @@ __global__ void __launch_bounds__(kTileThreads, kStates <= 4 ? 4 : 1)
   // For B and C: a step and four of its states, one after another where there are more than 16.
   constexpr int kQuads = kStates >= 4 ? kStates / 4 : 1;
   constexpr int kQuadsOfRow = kLanes * kStates / 4;
+  constexpr int kRowsAtOnce = kTileThreads / kQuadsOfRow;
+  const int quad = threadIdx.x % kQuadsOfRow;
+  const int row_of_quad = threadIdx.x / kQuadsOfRow;  // past the tile where there are fewer quads than threads
   const bool whole_quads = states % 4 == 0;
   const bool B_whole = whole_quads && quads_aligned(args.B), C_whole = whole_quads && quads_aligned(args.C);
   const bool state_whole = whole_quads && args.checkpoint && quads_aligned(args.checkpoint);
+  const bool quad_exists = 4 * quad < states && row_of_quad < kTileSteps;
+  const T* B_row = args.B.data + b * args.B.stride[0] + (begin + row_of_quad) * args.B.stride[1];
+  const T* C_row = args.C.data + b * args.C.stride[0] + (begin + row_of_quad) * args.C.stride[1];
   const auto load_states = [&](int64_t t0, int q, StateQuad<T>& B, StateQuad<T>& C) {
-    const int item = q * kTileThreads + threadIdx.x;
-    const int64_t t = t0 + item / kQuadsOfRow;
-    const int first = item % kQuadsOfRow * 4;
-    const int exist = t < end && item < kTileSteps * kQuadsOfRow ? states : 0;
     B = {};
     C = {};
-    if (first < exist) {
-      B.load(args.B.data + b * args.B.stride[0] + t * args.B.stride[1], first, exist, B_whole);
-      C.load(args.C.data + b * args.C.stride[0] + t * args.C.stride[1], first, exist, C_whole);
+    if (quad_exists && t0 + row_of_quad + q * kRowsAtOnce < end) {
+      B.load(B_row + q * kRowsAtOnce * args.B.stride[1], 4 * quad, states, B_whole);
+      C.load(C_row + q * kRowsAtOnce * args.C.stride[1], 4 * quad, states, C_whole);
     }
   };
 
   ChannelPair<T> u_next[4], delta_next[4], z_next[4] = {};
   StateQuad<T> B_next, C_next;
   const auto load_tile = [&](int64_t t0) {
-    const int rows = static_cast<int>(min(end - t0, int64_t{kTileSteps})) - 4 * block_of_thread;
-    load_rows(u_row, args.u.stride[1], rows, u_access, u_next);
-    load_rows(delta_row, args.delta.stride[1], rows, delta_access, delta_next);
+    if (whole_pairs && t0 + kTileSteps <= end) {
+      load_whole_rows(u_row, args.u.stride[1], u_next);
+      load_whole_rows(delta_row, args.delta.stride[1], delta_next);
+      if (gated) {
+        load_whole_rows(z_row, args.z.stride[1], z_next);
+      }
+    } else {
+      const int rows = static_cast<int>(min(end - t0, int64_t{kTileSteps})) - 4 * block_of_thread;
+      load_rows(u_row, args.u.stride[1], rows, u_access, u_next);
+      load_rows(delta_row, args.delta.stride[1], rows, u_access, delta_next);
+      if (gated) {
+        load_rows(z_row, args.z.stride[1], rows, u_access, z_next);
+      }
+    }
     u_row += kTileSteps * args.u.stride[1];
     delta_row += kTileSteps * args.delta.stride[1];
-    if (gated) {
-      load_rows(z_row, args.z.stride[1], rows, z_access, z_next);
-      z_row += kTileSteps * args.z.stride[1];
-    }
+    z_row += kTileSteps * args.z.stride[1];
     if (kQuads == 1) {
       load_states(t0, 0, B_next, C_next);
+      B_row += kTileSteps * args.B.stride[1];
+      C_row += kTileSteps * args.C.stride[1];
     }
   };
 
@@ -210,33 +221,34 @@ __global__ void __launch_bounds__(kTileThreads, kStates <= 4 ? 4 : 1)
     const TileSteps steps = tile_steps<kPosition>(args.position, b, t0, end - t0);
     const uint32_t valid = steps.valid >> (4 * block_of_thread);
     ChannelPair<T> u[4], z[4];
-    float dt_low[4], dt_high[4], w_low[4], w_high[4];
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       u[j] = u_next[j];
       z[j] = z_next[j];
-      const bool counts = (valid >> j & 1u) != 0;
-      dt_low[j] = counts ? softplus(low_of(delta_next[j]) + bias_low) : 0.0f;
-      dt_high[j] = counts ? softplus(high_of(delta_next[j]) + bias_high) : 0.0f;
-      w_low[j] = counts ? dt_low[j] * low_of(u[j]) : 0.0f;
-      w_high[j] = counts ? dt_high[j] * high_of(u[j]) : 0.0f;
     }
-    tile.dt[block_of_thread][pair] = make_float4(dt_low[0], dt_low[1], dt_low[2], dt_low[3]);
-    tile.dt[block_of_thread][pair + kPairs] = make_float4(dt_high[0], dt_high[1], dt_high[2], dt_high[3]);
-    tile.w[block_of_thread][pair] = make_float4(w_low[0], w_low[1], w_low[2], w_low[3]);
-    tile.w[block_of_thread][pair + kPairs] = make_float4(w_high[0], w_high[1], w_high[2], w_high[3]);
+    if (steps.valid == 0xffffffffu) {
+      prepare_steps<true>(u, delta_next, bias_low, bias_high, valid, tile.dt[block_of_thread], tile.w[block_of_thread],
+                          pair);
+    } else {
+      prepare_steps<false>(u, delta_next, bias_low, bias_high, valid, tile.dt[block_of_thread], tile.w[block_of_thread],
+                           pair);
+    }
 #pragma unroll
     for (int q = 0; q < kQuads; ++q) {
       if (kQuads > 1) {
         load_states(t0, q, B_next, C_next);
       }
-      const int item = q * kTileThreads + threadIdx.x;
-      if (item < kTileSteps * kQuadsOfRow) {
-        const bool counts = !kPosition || (steps.valid >> (item / kQuadsOfRow) & 1u) != 0;
+      const int row = row_of_quad + q * kRowsAtOnce;
+      if (row < kTileSteps) {
+        const bool counts = !kPosition || (steps.valid >> row & 1u) != 0;
         const float4 zero = make_float4(0, 0, 0, 0);
-        reinterpret_cast<float4*>(tile.B)[item] = counts ? B_next.as_float() : zero;
-        reinterpret_cast<float4*>(tile.C)[item] = counts ? C_next.as_float() : zero;
+        *reinterpret_cast<float4*>(&tile.B[row][4 * quad]) = counts ? B_next.as_float() : zero;
+        *reinterpret_cast<float4*>(&tile.C[row][4 * quad]) = counts ? C_next.as_float() : zero;
       }
+    }
+    if (kQuads > 1) {
+      B_row += kTileSteps * args.B.stride[1];
+      C_row += kTileSteps * args.C.stride[1];
     }
     __syncthreads();
 
@@ -271,7 +283,6 @@ __global__ void __launch_bounds__(kTileThreads, kStates <= 4 ? 4 : 1)
         high[j] += component(high_part, j);
       }
     }
-    const int rows = static_cast<int>(min(end - t0, int64_t{kTileSteps})) - 4 * block_of_thread;
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       low[j] = fmaf(skip_low, low_of(u[j]), low[j]);
@@ -280,9 +291,20 @@ __global__ void __launch_bounds__(kTileThreads, kStates <= 4 ? 4 : 1)
         low[j] *= silu(low_of(z[j]));
         high[j] *= silu(high_of(z[j]));
       }
-      if (j < rows) {
-        const bool counts = !kPosition || (valid >> j & 1u) != 0;
-        store_row(y_row + j * args.y.stride[1], y_access, counts ? low[j] : 0.0f, counts ? high[j] : 0.0f);
+    }
+    if (steps.valid == 0xffffffffu && y_access.whole) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        store_row(y_row + j * args.y.stride[1], y_access, low[j], high[j]);
+      }
+    } else {
+      const int rows = static_cast<int>(min(end - t0, int64_t{kTileSteps})) - 4 * block_of_thread;
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        if (j < rows) {
+          const bool counts = !kPosition || (valid >> j & 1u) != 0;
+          store_row(y_row + j * args.y.stride[1], y_access, counts ? low[j] : 0.0f, counts ? high[j] : 0.0f);
+        }
       }
     }
     y_row += kTileSteps * args.y.stride[1];

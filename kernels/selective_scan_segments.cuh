@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(kTileThreads, 4)
   const int block_of_thread = threadIdx.x / kPairs;
   const int64_t channel = group * kTileChannels + 2 * pair;
   const PairAccess u_access = pair_access(args.u, channel);
-  const PairAccess delta_access = pair_access(args.delta, channel);
+  const bool whole_pairs = u_access.whole && pairs_aligned(args.delta);
   const float bias_low = args.delta_bias && channel < width ? args.delta_bias(channel) : 0.0f;
   const float bias_high = args.delta_bias && channel + 1 < width ? args.delta_bias(channel + 1) : 0.0f;
   const bool B_whole = states % 4 == 0 && quads_aligned(args.B);
@@ -79,9 +79,15 @@ __global__ void __launch_bounds__(kTileThreads, 4)
   StateQuad<T> B;
   const auto load_tile = [&](int64_t t0) {
     const int64_t t = t0 + 4 * block_of_thread;
-    load_rows(args.u.data + b * args.u.stride[0] + t * args.u.stride[1] + channel, args.u.stride[1], 4, u_access, u);
-    load_rows(args.delta.data + b * args.delta.stride[0] + t * args.delta.stride[1] + channel, args.delta.stride[1], 4,
-              delta_access, delta);
+    const T* u_row = args.u.data + b * args.u.stride[0] + t * args.u.stride[1] + channel;
+    const T* delta_row = args.delta.data + b * args.delta.stride[0] + t * args.delta.stride[1] + channel;
+    if (whole_pairs) {
+      load_whole_rows(u_row, args.u.stride[1], u);
+      load_whole_rows(delta_row, args.delta.stride[1], delta);
+    } else {
+      load_rows(u_row, args.u.stride[1], 4, u_access, u);
+      load_rows(delta_row, args.delta.stride[1], 4, u_access, delta);
+    }
     B = {};
     const int n = first_state + threadIdx.x % 4 * 4;
     if (n < states) {
@@ -99,19 +105,13 @@ __global__ void __launch_bounds__(kTileThreads, 4)
       cut = true;
       steps.valid &= 0xffffffffu << (31 - __clz(static_cast<int>(steps.starts)));
     }
-    float dt_low[4], dt_high[4], w_low[4], w_high[4];
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      const bool counts = (steps.valid >> (4 * block_of_thread + j) & 1u) != 0;
-      dt_low[j] = counts ? softplus(low_of(delta[j]) + bias_low) : 0.0f;
-      dt_high[j] = counts ? softplus(high_of(delta[j]) + bias_high) : 0.0f;
-      w_low[j] = counts ? dt_low[j] * low_of(u[j]) : 0.0f;
-      w_high[j] = counts ? dt_high[j] * high_of(u[j]) : 0.0f;
+    if (steps.valid == 0xffffffffu) {
+      prepare_steps<true>(u, delta, bias_low, bias_high, ~0u, shared_dt[block_of_thread], shared_w[block_of_thread],
+                          pair);
+    } else {
+      prepare_steps<false>(u, delta, bias_low, bias_high, steps.valid >> (4 * block_of_thread),
+                           shared_dt[block_of_thread], shared_w[block_of_thread], pair);
     }
-    shared_dt[block_of_thread][pair] = make_float4(dt_low[0], dt_low[1], dt_low[2], dt_low[3]);
-    shared_dt[block_of_thread][pair + kPairs] = make_float4(dt_high[0], dt_high[1], dt_high[2], dt_high[3]);
-    shared_w[block_of_thread][pair] = make_float4(w_low[0], w_low[1], w_low[2], w_low[3]);
-    shared_w[block_of_thread][pair + kPairs] = make_float4(w_high[0], w_high[1], w_high[2], w_high[3]);
     const bool counts = (steps.valid >> (threadIdx.x / 4) & 1u) != 0;
     shared_B[threadIdx.x / 4][threadIdx.x % 4] = counts ? B.as_float() : make_float4(0, 0, 0, 0);
     __syncthreads();
