@@ -8,6 +8,12 @@
 #include "kernels/selective_scan_check.h"
 #include "kernels/selective_scan_segments.cuh"
 
+#ifndef SCAN_AHEAD
+#define SCAN_AHEAD 0
+#endif
+#ifndef SCAN_MIN
+#define SCAN_MIN 4
+#endif
 namespace blockstate::kernels::cuda {
 namespace {
 
@@ -73,18 +79,40 @@ __device__ void write_states(float* to, int64_t stride, bool whole, int states, 
   }
 }
 
+// What a lane reads for four steps.
+template <int kStates>
+struct BlockInputs {
+  float dt[4], w[4], B[4][kStates], C[4][kStates];
+
+  __device__ void load(const SharedTile<kStates>& tile, int block, int slot, int lane) {
+    constexpr int kVector = kStates < 4 ? kStates : 4;
+    load_pack<4>(reinterpret_cast<const float*>(&tile.dt[block][slot]), dt);
+    load_pack<4>(reinterpret_cast<const float*>(&tile.w[block][slot]), w);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+#pragma unroll
+      for (int i = 0; i < kStates; i += kVector) {
+        const Pack<float, kVector> b =
+            *reinterpret_cast<const Pack<float, kVector>*>(&tile.B[4 * block + j][i * kLanes + lane * kVector]);
+        const Pack<float, kVector> c =
+            *reinterpret_cast<const Pack<float, kVector>*>(&tile.C[4 * block + j][i * kLanes + lane * kVector]);
+#pragma unroll
+        for (int v = 0; v < kVector; ++v) {
+          B[j][i + v] = b.value[v];
+          C[j][i + v] = c.value[v];
+        }
+      }
+    }
+  }
+};
+
 // Four steps of a lane's states. `starts`: bits of the steps that start a record. Of every 16 decays kPolynomials are
 // computed without the special-function unit, which is else the limit.
 template <int kStates, int kPolynomials, bool kStarts>
-__device__ void scan_block(const SharedTile<kStates>& tile, int block, int slot, int lane, uint32_t starts,
-                           const float (&A)[kStates], float (&h)[kStates], float (&y)[4]) {
-  constexpr int kVector = kStates < 4 ? kStates : 4;
-  const float4 dt = tile.dt[block][slot];
-  const float4 w = tile.w[block][slot];
+__device__ inline void scan_block(const BlockInputs<kStates>& in, uint32_t starts, const float (&A)[kStates],
+                                  float (&h)[kStates], float (&y)[4]) {
 #pragma unroll
   for (int j = 0; j < 4; ++j) {
-    const float* B = &tile.B[4 * block + j][lane * kVector];
-    const float* C = &tile.C[4 * block + j][lane * kVector];
     if (kStarts && (starts >> j & 1u) != 0) {
 #pragma unroll
       for (int i = 0; i < kStates; ++i) {
@@ -93,25 +121,20 @@ __device__ void scan_block(const SharedTile<kStates>& tile, int block, int slot,
     }
     float sum = 0;
 #pragma unroll
-    for (int i = 0; i < kStates; i += kVector) {
-      float b[kVector], c[kVector];
-      load_pack<kVector>(B + i * kLanes, b);
-      load_pack<kVector>(C + i * kLanes, c);
-#pragma unroll
-      for (int v = 0; v < kVector; ++v) {
-        const float x = component(dt, j) * A[i + v];
-        const bool polynomial = (j * kVector + v) * kPolynomials / 16 != (j * kVector + v + 1) * kPolynomials / 16;
-        const float a = polynomial ? exp2_polynomial(x) : exp2_approx(x);
-        h[i + v] = fmaf(a, h[i + v], component(w, j) * b[v]);
-        sum = fmaf(c[v], h[i + v], sum);
-      }
+    for (int i = 0; i < kStates; ++i) {
+      const int number = (j * kStates + i) % 16;
+      const bool polynomial = number * kPolynomials / 16 != (number + 1) * kPolynomials / 16;
+      const float x = in.dt[j] * A[i];
+      const float a = polynomial ? exp2_polynomial(x) : exp2_approx(x);
+      h[i] = fmaf(a, h[i], in.w[j] * in.B[j][i]);
+      sum = i == 0 ? in.C[j][i] * h[i] : fmaf(in.C[j][i], h[i], sum);
     }
     y[j] = sum;
   }
 }
 
 template <class T, int kStates, bool kPosition, int kPolynomials>
-__global__ void __launch_bounds__(kTileThreads, kStates <= 4 ? 4 : 1)
+__global__ void __launch_bounds__(kTileThreads, kStates <= 4 ? SCAN_MIN : 1)
     forward_kernel(const __grid_constant__ SelectiveScanForward<T, float> args, const Plan plan) {
   extern __shared__ __align__(16) unsigned char shared[];
   SharedTile<kStates>& tile = *reinterpret_cast<SharedTile<kStates>*>(shared);
@@ -259,16 +282,31 @@ __global__ void __launch_bounds__(kTileThreads, kStates <= 4 ? 4 : 1)
       write_states(&args.checkpoint(b, t0 / kScanCheckpoint, scanned, 0), args.checkpoint.stride[3], state_whole,
                    states, lane, h);
     }
+    // The next block's inputs are asked for before this block is computed, where registers allow.
+    constexpr bool kAhead = kStates <= 4 && SCAN_AHEAD;
+    BlockInputs<kStates> in;
+    if (kAhead) {
+      in.load(tile, 0, slot, lane);
+    }
 #pragma unroll 2
     for (int block = 0; block < kBlocks; ++block) {
+      BlockInputs<kStates> next;
+      if (kAhead) {
+        next.load(tile, block + 1 < kBlocks ? block + 1 : block, slot, lane);
+      } else {
+        in.load(tile, block, slot, lane);
+      }
       float y[4];
       const uint32_t starts = steps.starts >> (4 * block) & 15u;
       if (kPosition && starts != 0) {
-        scan_block<kStates, kPolynomials, true>(tile, block, slot, lane, starts, A, h, y);
+        scan_block<kStates, kPolynomials, true>(in, starts, A, h, y);
       } else {
-        scan_block<kStates, kPolynomials, false>(tile, block, slot, lane, 0, A, h, y);
+        scan_block<kStates, kPolynomials, false>(in, 0, A, h, y);
       }
       tile.part[block][lane][part_slot(lane, slot)] = make_float4(y[0], y[1], y[2], y[3]);
+      if (kAhead) {
+        in = next;
+      }
     }
     __syncthreads();
 
@@ -287,7 +325,10 @@ __global__ void __launch_bounds__(kTileThreads, kStates <= 4 ? 4 : 1)
     for (int j = 0; j < 4; ++j) {
       low[j] = fmaf(skip_low, low_of(u[j]), low[j]);
       high[j] = fmaf(skip_high, high_of(u[j]), high[j]);
-      if (gated) {
+    }
+    if (gated) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
         low[j] *= silu(low_of(z[j]));
         high[j] *= silu(high_of(z[j]));
       }

@@ -154,43 +154,37 @@ Results run(const ScanInputs<float>& in, int64_t gap = 0, int64_t offset = 0, bo
   return out;
 }
 
-/// The first `steps` steps of every row.
-ScanInputs<double> head_of(const ScanInputs<double>& in, int64_t steps) {
-  const auto [B, L, D, N] = in.size;
-  ScanInputs<double> out = in;
-  out.size.L = steps;
-  const auto cut = [&, L = L, B = B](auto rows) {
-    auto head = rows;
-    head.clear();
-    const int64_t width = static_cast<int64_t>(rows.size()) / (B * L);
-    for (int64_t b = 0; b < B; ++b) {
-      head.insert(head.end(), rows.begin() + b * L * width, rows.begin() + (b * L + steps) * width);
-    }
-    return head;
-  };
-  out.u = cut(in.u);
-  out.delta = cut(in.delta);
-  out.B = cut(in.B);
-  out.C = cut(in.C);
-  out.z = cut(in.z);
-  out.position = cut(in.position);
-  return out;
-}
-
-void check_checkpoints(const std::vector<float>& found, const ScanInputs<double>& in, Tolerance tolerance) {
+/// The states before every kCheckpoint-th step, and the sums of their absolute terms: (B, checkpoints, D, N).
+struct States {
+  std::vector<double> value, scale;
+};
+States naive_checkpoints(const ScanInputs<double>& in) {
   const auto [B, L, D, N] = in.size;
   const int64_t count = (L + kCheckpoint - 1) / kCheckpoint;
-  for (int64_t k = 0; k < count; ++k) {
-    const ScanResults<double> expected = naive_selective_scan(head_of(in, k * kCheckpoint));
-    for (int64_t b = 0; b < B; ++b) {
-      const auto from = found.begin() + (b * count + k) * D * N;
-      const auto wanted = expected.final.begin() + b * D * N;
-      const auto scale = expected.final_scale.begin() + b * D * N;
-      CHECK(compare_scaled("checkpoint", std::vector<float>(from, from + D * N),
-                           std::vector<double>(wanted, wanted + D * N), std::vector<double>(scale, scale + D * N),
-                           tolerance));
+  States out;
+  out.value.resize(static_cast<size_t>(B * count * D * N));
+  out.scale = out.value;
+  for (int64_t i = 0; i < B * D * N; ++i) {
+    const int64_t b = i / (D * N), d = i / N % D, n = i % N;
+    double h = in.initial.empty() ? 0 : in.initial[i], scale = std::abs(h);
+    for (int64_t t = 0; t < L; ++t) {
+      const int64_t row = b * L + t;
+      if (t % kCheckpoint == 0) {
+        const int64_t at = ((b * count + t / kCheckpoint) * D + d) * N + n;
+        out.value[at] = h;
+        out.scale[at] = scale;
+      }
+      const int64_t position = in.position.empty() ? 1 : in.position[row];
+      if (position >= 0) {
+        const double dt = naive_softplus(in.delta[row * D + d] + (in.bias.empty() ? 0 : in.bias[d]));
+        const double a = position == 0 ? 0 : std::exp(dt * in.A[d * N + n]);
+        const double w = dt * in.B[row * N + n] * in.u[row * D + d];
+        h = a * h + w;
+        scale = a * scale + std::abs(w);
+      }
     }
   }
+  return out;
 }
 
 template <class T>
@@ -199,7 +193,8 @@ void check(const ScanInputs<float>& in, Tolerance tolerance, int64_t gap = 0, in
   const ScanResults<double> expected = naive_selective_scan(inputs);
   const Results found = run<T>(in, gap, offset);
   CHECK(compare_scaled("final", found.final, expected.final, expected.final_scale, tolerance));
-  check_checkpoints(found.checkpoint, inputs, tolerance);
+  const States states = naive_checkpoints(inputs);
+  CHECK(compare_scaled("checkpoint", found.checkpoint, states.value, states.scale, tolerance));
   if constexpr (std::is_same_v<T, float>) {
     CHECK(compare_scaled("y", found.y, expected.y, expected.y_scale, tolerance));
   } else {
