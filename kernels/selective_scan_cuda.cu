@@ -310,7 +310,12 @@ __global__ void __launch_bounds__(kTileThreads, kStates <= 4 ? SCAN_MIN : 1)
     }
     __syncthreads();
 
-    float low[4] = {}, high[4] = {};
+    float low[4], high[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      low[j] = skip_low * low_of(u[j]);
+      high[j] = skip_high * high_of(u[j]);
+    }
 #pragma unroll
     for (int part = 0; part < kLanes; ++part) {
       const float4 low_part = tile.part[block_of_thread][part][part_slot(part, pair)];
@@ -320,11 +325,6 @@ __global__ void __launch_bounds__(kTileThreads, kStates <= 4 ? SCAN_MIN : 1)
         low[j] += component(low_part, j);
         high[j] += component(high_part, j);
       }
-    }
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      low[j] = fmaf(skip_low, low_of(u[j]), low[j]);
-      high[j] = fmaf(skip_high, high_of(u[j]), high[j]);
     }
     if (gated) {
 #pragma unroll

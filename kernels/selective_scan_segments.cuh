@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(kTileThreads, 4)
   };
 
   float past = 0;  // sum of dt from the tile's end to the segment's
-  bool done = !exists;
+  bool done = !__any_sync(0xffffffffu, exists);
   bool cut = false;  // a record starts: nothing before it counts
   load_tile(begin + (tiles - 1) * kTileSteps);
   for (int64_t tile = tiles - 1; tile >= 0; --tile) {
