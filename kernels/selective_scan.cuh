@@ -136,8 +136,7 @@ __device__ inline void load_rows(const T* from, int64_t stride, int rows, PairAc
 /// kWhole all do.
 template <bool kWhole, class T>
 __device__ inline void prepare_steps(const ChannelPair<T> (&u)[4], const ChannelPair<T> (&delta)[4], float bias_low,
-                                     float bias_high, uint32_t valid, float4 (&dt)[kTileChannels],
-                                     float4 (&w)[kTileChannels], int pair) {
+                                     float bias_high, uint32_t valid, float4* dt, float4* w) {
   float dt_low[4], dt_high[4], w_low[4], w_high[4];
 #pragma unroll
   for (int j = 0; j < 4; ++j) {
@@ -149,38 +148,22 @@ __device__ inline void prepare_steps(const ChannelPair<T> (&u)[4], const Channel
       dt_low[j] = dt_high[j] = w_low[j] = w_high[j] = 0;
     }
   }
-  dt[pair] = make_float4(dt_low[0], dt_low[1], dt_low[2], dt_low[3]);
-  dt[pair + kPairs] = make_float4(dt_high[0], dt_high[1], dt_high[2], dt_high[3]);
-  w[pair] = make_float4(w_low[0], w_low[1], w_low[2], w_low[3]);
-  w[pair + kPairs] = make_float4(w_high[0], w_high[1], w_high[2], w_high[3]);
+  dt[0] = make_float4(dt_low[0], dt_low[1], dt_low[2], dt_low[3]);
+  dt[kPairs] = make_float4(dt_high[0], dt_high[1], dt_high[2], dt_high[3]);
+  w[0] = make_float4(w_low[0], w_low[1], w_low[2], w_low[3]);
+  w[kPairs] = make_float4(w_high[0], w_high[1], w_high[2], w_high[3]);
 }
 
 template <class T>
-__device__ void store_row(T* to, PairAccess access, float low, float high) {
-  if (access.whole) {
-    *reinterpret_cast<ChannelPair<T>*>(to) = pair_of(from_float<T>(low), from_float<T>(high));
-  } else {
-    if (access.channels >= 1) {
-      to[0] = from_float<T>(low);
-    }
-    if (access.channels == 2) {
-      to[1] = from_float<T>(high);
-    }
-  }
+__device__ ChannelPair<T> rounded_pair(float low, float high);
+template <>
+__device__ inline ChannelPair<float> rounded_pair<float>(float low, float high) {
+  return {low, high};
 }
 template <>
-__device__ inline void store_row(BFloat16* to, PairAccess access, float low, float high) {
+__device__ inline ChannelPair<BFloat16> rounded_pair<BFloat16>(float low, float high) {
   const __nv_bfloat162 rounded = __floats2bfloat162_rn(low, high);
-  if (access.whole) {
-    *reinterpret_cast<__nv_bfloat162*>(to) = rounded;
-  } else {
-    if (access.channels >= 1) {
-      to[0].bits = __bfloat16_as_ushort(rounded.x);
-    }
-    if (access.channels == 2) {
-      to[1].bits = __bfloat16_as_ushort(rounded.y);
-    }
-  }
+  return {*reinterpret_cast<const uint32_t*>(&rounded)};
 }
 
 /// Which steps of a tile count, and which start a record: a bit each.

@@ -8,9 +8,6 @@
 #include "kernels/selective_scan_check.h"
 #include "kernels/selective_scan_segments.cuh"
 
-#ifndef SCAN_AHEAD
-#define SCAN_AHEAD 0
-#endif
 #ifndef SCAN_MIN
 #define SCAN_MIN 4
 #endif
@@ -29,13 +26,28 @@ struct Plan {
   const float* entry;     // (segments, B, D, N): the state before each; null where there is one segment
 };
 
-template <int kStates>  // a lane
-struct SharedTile {
-  float4 dt[kBlocks][kTileChannels];
-  float4 w[kBlocks][kTileChannels];
-  float4 part[kBlocks][kLanes][kTileChannels];
-  float B[kTileSteps][kLanes * kStates];
-  float C[kTileSteps][kLanes * kStates];
+// Shared memory of a block. A thread that scans has kWide channels; there are kLanes of them to a channel, each with
+// kStates of its states.
+template <class T, int kStates, int kWide>
+struct Shared {
+  static constexpr int kChannels = kWide * kTileChannels;
+  static constexpr int kRowStates = kLanes * kStates;
+  static constexpr bool kRawStates = kRowStates <= 16;                         // B and C are fetched ahead
+  static constexpr int kPitch = kChannels + 16 / static_cast<int>(sizeof(T));  // rows 4 apart lie in different banks
+
+  struct Raw {
+    alignas(16) T u[kTileSteps][kPitch];
+    alignas(16) T delta[kTileSteps][kPitch];
+    alignas(16) T z[kTileSteps][kPitch];
+    alignas(16) T states[2][kRawStates ? kTileSteps : 1][kRowStates];  // B, C
+  };
+
+  Raw raw[2];
+  float4 dt[kBlocks][kChannels];
+  float4 w[kBlocks][kChannels];
+  float4 part[kBlocks][kLanes][kChannels];
+  alignas(16) float states[2][kTileSteps][kRowStates];
+  alignas(16) T y[kTileSteps][kPitch];
 };
 
 // The index of a lane's state i: lanes read neighbouring vectors.
@@ -48,6 +60,12 @@ __device__ constexpr int state_index(int lane, int i) {
 // Where a lane's part of a channel's sums lies: the odd lanes' slots are turned so that a quarter of a warp, which
 // stores two lanes of four channels, meets every bank once.
 __device__ inline int part_slot(int lane, int slot) { return slot ^ (lane % 2 * 4); }
+
+__device__ inline void copy_async(void* to_shared, const void* from, bool exists) {
+  const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(to_shared));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(exists ? 16 : 0) : "memory");
+}
+__device__ inline void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
 template <int kStates>
 __device__ void read_states(const float* from, int64_t stride, int states, int lane, float (&h)[kStates]) {
@@ -79,301 +97,419 @@ __device__ void write_states(float* to, int64_t stride, bool whole, int states, 
   }
 }
 
-// What a lane reads for four steps.
-template <int kStates>
-struct BlockInputs {
-  float dt[4], w[4], B[4][kStates], C[4][kStates];
+/// True where rows, and starts of groups of channels, lie on multiples of 16 bytes.
+template <class T>
+__device__ bool rows_aligned(const View<T, 3>& view) {
+  return (view.stride[0] | view.stride[1]) * static_cast<int64_t>(sizeof(T)) % 16 == 0 &&
+         reinterpret_cast<uintptr_t>(view.data) % 16 == 0;
+}
 
-  __device__ void load(const SharedTile<kStates>& tile, int block, int slot, int lane) {
-    constexpr int kVector = kStates < 4 ? kStates : 4;
-    load_pack<4>(reinterpret_cast<const float*>(&tile.dt[block][slot]), dt);
-    load_pack<4>(reinterpret_cast<const float*>(&tile.w[block][slot]), w);
+// One block's work: kWide * 32 channels of a row of the batch, through one segment.
+template <class T, int kStates, bool kPosition, int kPolynomials, int kWide>
+class Walk {
+ public:
+  using Memory = Shared<T, kStates, kWide>;
+
+  __device__ Walk(const SelectiveScanForward<T, float>& args, const Plan& plan, Memory& memory)
+      : args_(args), memory_(memory) {
+    const int64_t group = blockIdx.x % plan.groups;
+    segment_ = blockIdx.x / plan.groups % plan.segments;
+    b_ = blockIdx.x / plan.groups / plan.segments;
+    first_channel_ = group * kChannels;
+    begin_ = segment_ * plan.segment_steps;
+    end_ = min(begin_ + plan.segment_steps, args.u.size[1]);
+    last_segment_ = segment_ == plan.segments - 1;
+    states_ = static_cast<int>(args.A.size[1]);
+    const int64_t width = args.u.size[2];
+    const bool whole_group = first_channel_ + kChannels <= width;
+    whole_rows_ = whole_group && rows_aligned(args.u) && rows_aligned(args.delta) && (!args.z || rows_aligned(args.z));
+    whole_y_ = whole_group && rows_aligned(args.y);
+    whole_states_ = states_ == kRowStates && rows_aligned(args.B) && rows_aligned(args.C);
+
+    const int64_t row = begin_ + threadIdx.x / kChunks;
+    const int64_t column = first_channel_ + threadIdx.x % kChunks * kPerChunk;
+    u_ = args.u.data + b_ * args.u.stride[0] + row * args.u.stride[1] + column;
+    delta_ = args.delta.data + b_ * args.delta.stride[0] + row * args.delta.stride[1] + column;
+    z_ = args.z.data + b_ * args.z.stride[0] + row * args.z.stride[1] + column;
+    y_ = args.y.data + b_ * args.y.stride[0] + row * args.y.stride[1] + column;
 #pragma unroll
-    for (int j = 0; j < 4; ++j) {
+    for (int i = 0; i < kStateItems; ++i) {
+      const int item = i * kTileThreads + threadIdx.x;
+      const View<const T, 3>& from = item / (kTileSteps * kStateChunks) == 0 ? args.B : args.C;
+      const int64_t state_row = begin_ + item / kStateChunks % kTileSteps;
+      state_rows_[i] = from.data + b_ * from.stride[0] + state_row * from.stride[1] + item % kStateChunks * kPerChunk;
+      state_steps_[i] = kTileSteps * from.stride[1];
+    }
 #pragma unroll
-      for (int i = 0; i < kStates; i += kVector) {
-        const Pack<float, kVector> b =
-            *reinterpret_cast<const Pack<float, kVector>*>(&tile.B[4 * block + j][i * kLanes + lane * kVector]);
-        const Pack<float, kVector> c =
-            *reinterpret_cast<const Pack<float, kVector>*>(&tile.C[4 * block + j][i * kLanes + lane * kVector]);
+    for (int r = 0; r < kWide; ++r) {
 #pragma unroll
-        for (int v = 0; v < kVector; ++v) {
-          B[j][i + v] = b.value[v];
-          C[j][i + v] = c.value[v];
-        }
+      for (int high = 0; high < 2; ++high) {
+        const int64_t channel = first_channel_ + r * kTileChannels + 2 * pair_ + high;
+        bias_[r][high] = args.delta_bias && channel < width ? args.delta_bias(channel) : 0.0f;
+        skip_[r][high] = args.D && channel < width ? args.D(channel) : 0.0f;
       }
     }
-  }
-};
 
-// Four steps of a lane's states. `starts`: bits of the steps that start a record. Of every 16 decays kPolynomials are
-// computed without the special-function unit, which is else the limit.
-template <int kStates, int kPolynomials, bool kStarts>
-__device__ inline void scan_block(const BlockInputs<kStates>& in, uint32_t starts, const float (&A)[kStates],
-                                  float (&h)[kStates], float (&y)[4]) {
+    // Of the bits of a lane in its warp, 1 and 4 choose the quarter of the states: then neighbours share a row of B and
+    // C, lanes two apart share dt, and shared memory serves either with half the work.
+    const int warp_lane = threadIdx.x % 32;
+    lane_ = (warp_lane >> 1 & 1) | (warp_lane >> 4 & 1) << 1;
+    slot_ = threadIdx.x / 32 * 8 + ((warp_lane & 1) | (warp_lane >> 1 & 6));
 #pragma unroll
-  for (int j = 0; j < 4; ++j) {
-    if (kStarts && (starts >> j & 1u) != 0) {
+    for (int r = 0; r < kWide; ++r) {
 #pragma unroll
       for (int i = 0; i < kStates; ++i) {
-        h[i] = 0;
+        A_[r][i] = h_[r][i] = 0;
       }
-    }
-    float sum = 0;
+      const int64_t channel = scanned(r);
+      if (channel < width) {
+        read_states(&args.A(channel, 0), args.A.stride[1], states_, lane_, A_[r]);
+        if (plan.entry != nullptr) {
+          const int64_t entry = ((segment_ * args.u.size[0] + b_) * width + channel) * states_;
+          read_states(plan.entry + entry, 1, states_, lane_, h_[r]);
+        } else if (args.initial) {
+          read_states(&args.initial(b_, channel, 0), args.initial.stride[2], states_, lane_, h_[r]);
+        }
+      }
 #pragma unroll
-    for (int i = 0; i < kStates; ++i) {
-      const int number = (j * kStates + i) % 16;
-      const bool polynomial = number * kPolynomials / 16 != (number + 1) * kPolynomials / 16;
-      const float x = in.dt[j] * A[i];
-      const float a = polynomial ? exp2_polynomial(x) : exp2_approx(x);
-      h[i] = fmaf(a, h[i], in.w[j] * in.B[j][i]);
-      sum = i == 0 ? in.C[j][i] * h[i] : fmaf(in.C[j][i], h[i], sum);
-    }
-    y[j] = sum;
-  }
-}
-
-template <class T, int kStates, bool kPosition, int kPolynomials>
-__global__ void __launch_bounds__(kTileThreads, kStates <= 4 ? SCAN_MIN : 1)
-    forward_kernel(const __grid_constant__ SelectiveScanForward<T, float> args, const Plan plan) {
-  extern __shared__ __align__(16) unsigned char shared[];
-  SharedTile<kStates>& tile = *reinterpret_cast<SharedTile<kStates>*>(shared);
-  const int64_t length = args.u.size[1];
-  const int64_t width = args.u.size[2];
-  const int states = static_cast<int>(args.A.size[1]);
-  const int64_t group = blockIdx.x % plan.groups;
-  const int64_t segment = blockIdx.x / plan.groups % plan.segments;
-  const int64_t b = blockIdx.x / plan.groups / plan.segments;
-  const int64_t begin = segment * plan.segment_steps;
-  const int64_t end = min(begin + plan.segment_steps, length);
-
-  // For reading and writing: a pair of channels and a block of steps.
-  const int pair = threadIdx.x % kPairs;
-  const int block_of_thread = threadIdx.x / kPairs;
-  const int64_t channel = group * kTileChannels + 2 * pair;
-  const PairAccess u_access = pair_access(args.u, channel);
-  const PairAccess y_access = pair_access(args.y, channel);
-  const bool gated = static_cast<bool>(args.z);
-  const bool whole_pairs = u_access.whole && pairs_aligned(args.delta) && (!gated || pairs_aligned(args.z));
-  const int64_t first_row = begin + 4 * block_of_thread;
-  const T* u_row = args.u.data + b * args.u.stride[0] + first_row * args.u.stride[1] + channel;
-  const T* delta_row = args.delta.data + b * args.delta.stride[0] + first_row * args.delta.stride[1] + channel;
-  const T* z_row = args.z.data + b * args.z.stride[0] + first_row * args.z.stride[1] + channel;
-  T* y_row = args.y.data + b * args.y.stride[0] + first_row * args.y.stride[1] + channel;
-  const bool low_exists = channel < width, high_exists = channel + 1 < width;
-  const float bias_low = args.delta_bias && low_exists ? args.delta_bias(channel) : 0.0f;
-  const float bias_high = args.delta_bias && high_exists ? args.delta_bias(channel + 1) : 0.0f;
-  const float skip_low = args.D && low_exists ? args.D(channel) : 0.0f;
-  const float skip_high = args.D && high_exists ? args.D(channel + 1) : 0.0f;
-
-  // For scanning: a channel and a quarter of its states. Of the bits of the lane in its warp, 1 and 4 choose the
-  // quarter: then neighbours share a row of B and C, lanes two apart share dt, and shared memory serves both at once.
-  const int warp_lane = threadIdx.x % 32;
-  const int lane = (warp_lane >> 1 & 1) | (warp_lane >> 4 & 1) << 1;
-  const int slot = threadIdx.x / 32 * 8 + ((warp_lane & 1) | (warp_lane >> 1 & 6));
-  const int64_t scanned = group * kTileChannels + channel_of_slot(slot);
-  const bool scans = scanned < width;
-  float A[kStates], h[kStates];
-#pragma unroll
-  for (int i = 0; i < kStates; ++i) {
-    A[i] = h[i] = 0;
-  }
-  if (scans) {
-    read_states(&args.A(scanned, 0), args.A.stride[1], states, lane, A);
-    if (plan.entry != nullptr) {
-      read_states(plan.entry + ((segment * args.u.size[0] + b) * width + scanned) * states, 1, states, lane, h);
-    } else if (args.initial) {
-      read_states(&args.initial(b, scanned, 0), args.initial.stride[2], states, lane, h);
+      for (int i = 0; i < kStates; ++i) {
+        A_[r][i] = base2_decay(A_[r][i]);
+      }
     }
   }
-#pragma unroll
-  for (int i = 0; i < kStates; ++i) {
-    A[i] = base2_decay(A[i]);
-  }
 
-  // For B and C: a step and four of its states, one after another where there are more than 16.
-  constexpr int kQuads = kStates >= 4 ? kStates / 4 : 1;
-  constexpr int kQuadsOfRow = kLanes * kStates / 4;
-  constexpr int kRowsAtOnce = kTileThreads / kQuadsOfRow;
-  const int quad = threadIdx.x % kQuadsOfRow;
-  const int row_of_quad = threadIdx.x / kQuadsOfRow;  // past the tile where there are fewer quads than threads
-  const bool whole_quads = states % 4 == 0;
-  const bool B_whole = whole_quads && quads_aligned(args.B), C_whole = whole_quads && quads_aligned(args.C);
-  const bool state_whole = whole_quads && args.checkpoint && quads_aligned(args.checkpoint);
-  const bool quad_exists = 4 * quad < states && row_of_quad < kTileSteps;
-  const T* B_row = args.B.data + b * args.B.stride[0] + (begin + row_of_quad) * args.B.stride[1];
-  const T* C_row = args.C.data + b * args.C.stride[0] + (begin + row_of_quad) * args.C.stride[1];
-  const auto load_states = [&](int64_t t0, int q, StateQuad<T>& B, StateQuad<T>& C) {
-    B = {};
-    C = {};
-    if (quad_exists && t0 + row_of_quad + q * kRowsAtOnce < end) {
-      B.load(B_row + q * kRowsAtOnce * args.B.stride[1], 4 * quad, states, B_whole);
-      C.load(C_row + q * kRowsAtOnce * args.C.stride[1], 4 * quad, states, C_whole);
-    }
-  };
-
-  ChannelPair<T> u_next[4], delta_next[4], z_next[4] = {};
-  StateQuad<T> B_next, C_next;
-  const auto load_tile = [&](int64_t t0) {
-    if (whole_pairs && t0 + kTileSteps <= end) {
-      load_whole_rows(u_row, args.u.stride[1], u_next);
-      load_whole_rows(delta_row, args.delta.stride[1], delta_next);
-      if (gated) {
-        load_whole_rows(z_row, args.z.stride[1], z_next);
+  __device__ void run() {
+    fetch(begin_, 0);
+    wait_for_copies();
+    __syncthreads();
+    int64_t t0 = begin_;
+    for (int buffer = 0; t0 < end_; t0 += kTileSteps, buffer ^= 1) {
+      const TileSteps steps = tile_steps<kPosition>(args_.position, b_, t0, end_ - t0);
+      prepare(t0, buffer, steps);
+      __syncthreads();
+      if (t0 > begin_) {
+        write_y(t0 - kTileSteps);
       }
-    } else {
-      const int rows = static_cast<int>(min(end - t0, int64_t{kTileSteps})) - 4 * block_of_thread;
-      load_rows(u_row, args.u.stride[1], rows, u_access, u_next);
-      load_rows(delta_row, args.delta.stride[1], rows, u_access, delta_next);
-      if (gated) {
-        load_rows(z_row, args.z.stride[1], rows, u_access, z_next);
+      if (t0 + kTileSteps < end_) {
+        fetch(t0 + kTileSteps, buffer ^ 1);
       }
-    }
-    u_row += kTileSteps * args.u.stride[1];
-    delta_row += kTileSteps * args.delta.stride[1];
-    z_row += kTileSteps * args.z.stride[1];
-    if (kQuads == 1) {
-      load_states(t0, 0, B_next, C_next);
-      B_row += kTileSteps * args.B.stride[1];
-      C_row += kTileSteps * args.C.stride[1];
-    }
-  };
-
-  load_tile(begin);
-  for (int64_t t0 = begin; t0 < end; t0 += kTileSteps) {
-    const TileSteps steps = tile_steps<kPosition>(args.position, b, t0, end - t0);
-    const uint32_t valid = steps.valid >> (4 * block_of_thread);
-    ChannelPair<T> u[4], z[4];
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      u[j] = u_next[j];
-      z[j] = z_next[j];
-    }
-    if (steps.valid == 0xffffffffu) {
-      prepare_steps<true>(u, delta_next, bias_low, bias_high, valid, tile.dt[block_of_thread], tile.w[block_of_thread],
-                          pair);
-    } else {
-      prepare_steps<false>(u, delta_next, bias_low, bias_high, valid, tile.dt[block_of_thread], tile.w[block_of_thread],
-                           pair);
-    }
-#pragma unroll
-    for (int q = 0; q < kQuads; ++q) {
-      if (kQuads > 1) {
-        load_states(t0, q, B_next, C_next);
+      if (args_.checkpoint && static_cast<int>(t0) % static_cast<int>(kScanCheckpoint) == 0) {
+        write_checkpoint(t0);
       }
-      const int row = row_of_quad + q * kRowsAtOnce;
-      if (row < kTileSteps) {
-        const bool counts = !kPosition || (steps.valid >> row & 1u) != 0;
-        const float4 zero = make_float4(0, 0, 0, 0);
-        *reinterpret_cast<float4*>(&tile.B[row][4 * quad]) = counts ? B_next.as_float() : zero;
-        *reinterpret_cast<float4*>(&tile.C[row][4 * quad]) = counts ? C_next.as_float() : zero;
-      }
-    }
-    if (kQuads > 1) {
-      B_row += kTileSteps * args.B.stride[1];
-      C_row += kTileSteps * args.C.stride[1];
+      scan(steps);
+      wait_for_copies();
+      __syncthreads();
+      finish(buffer, steps);
     }
     __syncthreads();
-
-    if (t0 + kTileSteps < end) {
-      load_tile(t0 + kTileSteps);
-    }
-    if (args.checkpoint && t0 % kScanCheckpoint == 0 && scans) {
-      write_states(&args.checkpoint(b, t0 / kScanCheckpoint, scanned, 0), args.checkpoint.stride[3], state_whole,
-                   states, lane, h);
-    }
-    // The next block's inputs are asked for before this block is computed, where registers allow.
-    constexpr bool kAhead = kStates <= 4 && SCAN_AHEAD;
-    BlockInputs<kStates> in;
-    if (kAhead) {
-      in.load(tile, 0, slot, lane);
-    }
-#pragma unroll 2
-    for (int block = 0; block < kBlocks; ++block) {
-      BlockInputs<kStates> next;
-      if (kAhead) {
-        next.load(tile, block + 1 < kBlocks ? block + 1 : block, slot, lane);
-      } else {
-        in.load(tile, block, slot, lane);
-      }
-      float y[4];
-      const uint32_t starts = steps.starts >> (4 * block) & 15u;
-      if (kPosition && starts != 0) {
-        scan_block<kStates, kPolynomials, true>(in, starts, A, h, y);
-      } else {
-        scan_block<kStates, kPolynomials, false>(in, 0, A, h, y);
-      }
-      tile.part[block][lane][part_slot(lane, slot)] = make_float4(y[0], y[1], y[2], y[3]);
-      if (kAhead) {
-        in = next;
-      }
-    }
-    __syncthreads();
-
-    float low[4], high[4];
+    write_y(t0 - kTileSteps);
+    if (args_.final && last_segment_) {
+      const bool whole = states_ % 4 == 0 && quads_aligned(args_.final);
 #pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      low[j] = skip_low * low_of(u[j]);
-      high[j] = skip_high * high_of(u[j]);
-    }
-#pragma unroll
-    for (int part = 0; part < kLanes; ++part) {
-      const float4 low_part = tile.part[block_of_thread][part][part_slot(part, pair)];
-      const float4 high_part = tile.part[block_of_thread][part][part_slot(part, pair + kPairs)];
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        low[j] += component(low_part, j);
-        high[j] += component(high_part, j);
-      }
-    }
-    if (gated) {
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        low[j] *= silu(low_of(z[j]));
-        high[j] *= silu(high_of(z[j]));
-      }
-    }
-    if (steps.valid == 0xffffffffu && y_access.whole) {
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        store_row(y_row + j * args.y.stride[1], y_access, low[j], high[j]);
-      }
-    } else {
-      const int rows = static_cast<int>(min(end - t0, int64_t{kTileSteps})) - 4 * block_of_thread;
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        if (j < rows) {
-          const bool counts = !kPosition || (valid >> j & 1u) != 0;
-          store_row(y_row + j * args.y.stride[1], y_access, counts ? low[j] : 0.0f, counts ? high[j] : 0.0f);
+      for (int r = 0; r < kWide; ++r) {
+        if (scanned(r) < args_.u.size[2]) {
+          write_states(&args_.final(b_, scanned(r), 0), args_.final.stride[2], whole, states_, lane_, h_[r]);
         }
       }
     }
-    y_row += kTileSteps * args.y.stride[1];
   }
-  if (args.final && segment == plan.segments - 1 && scans) {
-    write_states(&args.final(b, scanned, 0), args.final.stride[2], whole_quads && quads_aligned(args.final), states,
-                 lane, h);
+
+ private:
+  static constexpr int kChannels = Memory::kChannels;
+  static constexpr int kRowStates = Memory::kRowStates;
+  static constexpr int kPerChunk = 16 / static_cast<int>(sizeof(T));
+  static constexpr int kChunks = kChannels / kPerChunk;  // of a row
+  static constexpr int kRowsAtOnce = kTileThreads / kChunks;
+  static constexpr int kStateChunks = kRowStates / kPerChunk;
+  static constexpr int kStateItems =
+      Memory::kRawStates ? (2 * kTileSteps * kStateChunks + kTileThreads - 1) / kTileThreads : 1;
+
+  __device__ int64_t scanned(int r) const { return first_channel_ + r * kTileChannels + channel_of_slot(slot_); }
+
+  // Asks for the inputs of the tile at t0; steps and channels that do not exist become 0.
+  __device__ void fetch(int64_t t0, int buffer) {
+    typename Memory::Raw& raw = memory_.raw[buffer];
+    const int steps = static_cast<int>(min(end_ - t0, int64_t{kTileSteps}));
+    if (whole_rows_) {
+      const int column = threadIdx.x % kChunks * kPerChunk;
+#pragma unroll
+      for (int i = 0; i < kTileSteps / kRowsAtOnce; ++i) {
+        const int row = i * kRowsAtOnce + threadIdx.x / kChunks;
+        copy_async(&raw.u[row][column], u_ + i * kRowsAtOnce * args_.u.stride[1], row < steps);
+        copy_async(&raw.delta[row][column], delta_ + i * kRowsAtOnce * args_.delta.stride[1], row < steps);
+        if (args_.z) {
+          copy_async(&raw.z[row][column], z_ + i * kRowsAtOnce * args_.z.stride[1], row < steps);
+        }
+      }
+      u_ += kTileSteps * args_.u.stride[1];
+      delta_ += kTileSteps * args_.delta.stride[1];
+      z_ += kTileSteps * args_.z.stride[1];
+    } else {
+      fetch_elements(args_.u, t0, steps, raw.u);
+      fetch_elements(args_.delta, t0, steps, raw.delta);
+      if (args_.z) {
+        fetch_elements(args_.z, t0, steps, raw.z);
+      }
+    }
+    if constexpr (Memory::kRawStates) {
+      if (whole_states_) {
+#pragma unroll
+        for (int i = 0; i < kStateItems; ++i) {
+          const int item = i * kTileThreads + threadIdx.x;
+          if (2 * kTileSteps * kStateChunks % kTileThreads == 0 || item < 2 * kTileSteps * kStateChunks) {
+            const int row = item / kStateChunks % kTileSteps;
+            copy_async(&raw.states[0][0][0] + item * kPerChunk, state_rows_[i], row < steps);
+          }
+          state_rows_[i] += state_steps_[i];
+        }
+      } else {
+#pragma unroll 1
+        for (int item = threadIdx.x; item < kTileSteps * kRowStates; item += kTileThreads) {
+          const int row = item / kRowStates, n = item % kRowStates;
+          const bool exists = row < steps && n < states_;
+          raw.states[0][row][n] = exists ? args_.B(b_, t0 + row, n) : T{};
+          raw.states[1][row][n] = exists ? args_.C(b_, t0 + row, n) : T{};
+        }
+      }
+    }
   }
+
+  __device__ void fetch_elements(const View<const T, 3>& from, int64_t t0, int steps,
+                                 T (&to)[kTileSteps][Memory::kPitch]) {
+#pragma unroll 1
+    for (int item = threadIdx.x; item < kTileSteps * kChannels; item += kTileThreads) {
+      const int row = item / kChannels, column = item % kChannels;
+      const bool exists = row < steps && first_channel_ + column < args_.u.size[2];
+      to[row][column] = exists ? from(b_, t0 + row, first_channel_ + column) : T{};
+    }
+  }
+
+  // dt, dt * u, B and C, from the fetched inputs.
+  __device__ void prepare(int64_t t0, int buffer, const TileSteps& steps) {
+    const typename Memory::Raw& raw = memory_.raw[buffer];
+    const uint32_t valid = steps.valid >> (4 * block_);
+#pragma unroll
+    for (int r = 0; r < kWide; ++r) {
+      ChannelPair<T> u[4], delta[4];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        u[j] = pair_at(raw.u, j, r);
+        delta[j] = pair_at(raw.delta, j, r);
+      }
+      float4* dt = &memory_.dt[block_][r * kTileChannels + pair_];
+      float4* w = &memory_.w[block_][r * kTileChannels + pair_];
+      if (steps.valid == 0xffffffffu) {
+        prepare_steps<true>(u, delta, bias_[r][0], bias_[r][1], valid, dt, w);
+      } else {
+        prepare_steps<false>(u, delta, bias_[r][0], bias_[r][1], valid, dt, w);
+      }
+    }
+    if constexpr (Memory::kRawStates) {
+      constexpr int kQuads = kTileSteps * kRowStates / 4;
+      if (kQuads % kTileThreads == 0 || threadIdx.x < kQuads) {
+        const int row = threadIdx.x / (kRowStates / 4);
+        const bool counts = !kPosition || (steps.valid >> row & 1u) != 0;
+#pragma unroll
+        for (int which = 0; which < 2; ++which) {
+          StateQuad<T> quad;
+          quad.load(&raw.states[which][0][0], 4 * threadIdx.x, 0, true);
+          const float4 zero = make_float4(0, 0, 0, 0);
+          *reinterpret_cast<float4*>(&memory_.states[which][0][0] + 4 * threadIdx.x) = counts ? quad.as_float() : zero;
+        }
+      }
+    } else {
+#pragma unroll 1
+      for (int item = threadIdx.x; item < kTileSteps * kRowStates; item += kTileThreads) {
+        const int row = item / kRowStates, n = item % kRowStates;
+        const bool exists = (steps.valid >> row & 1u) != 0 && n < states_;
+        memory_.states[0][row][n] = exists ? to_float(args_.B(b_, t0 + row, n)) : 0.0f;
+        memory_.states[1][row][n] = exists ? to_float(args_.C(b_, t0 + row, n)) : 0.0f;
+      }
+    }
+  }
+
+  __device__ void scan(const TileSteps& steps) {
+#pragma unroll 2
+    for (int block = 0; block < kBlocks; ++block) {
+      const uint32_t starts = steps.starts >> (4 * block) & 15u;
+      if (kPosition && starts != 0) {
+        scan_block<true>(block, starts);
+      } else {
+        scan_block<false>(block, 0);
+      }
+    }
+  }
+
+  // Four steps of a lane's states. `starts`: bits of the steps that start a record. Of every 16 decays kPolynomials are
+  // computed without the special-function unit, which is else the limit.
+  template <bool kStarts>
+  __device__ void scan_block(int block, uint32_t starts) {
+    constexpr int kVector = kStates < 4 ? kStates : 4;
+    float dt[kWide][4], w[kWide][4], y[kWide][4];
+#pragma unroll
+    for (int r = 0; r < kWide; ++r) {
+      load_pack<4>(reinterpret_cast<const float*>(&memory_.dt[block][r * kTileChannels + slot_]), dt[r]);
+      load_pack<4>(reinterpret_cast<const float*>(&memory_.w[block][r * kTileChannels + slot_]), w[r]);
+    }
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const float* B_row = &memory_.states[0][4 * block + j][lane_ * kVector];
+      const float* C_row = &memory_.states[1][4 * block + j][lane_ * kVector];
+#pragma unroll
+      for (int i = 0; i < kStates; i += kVector) {
+        float B[kVector], C[kVector];
+        load_pack<kVector>(B_row + i * kLanes, B);
+        load_pack<kVector>(C_row + i * kLanes, C);
+#pragma unroll
+        for (int r = 0; r < kWide; ++r) {
+#pragma unroll
+          for (int v = 0; v < kVector; ++v) {
+            float& h = h_[r][i + v];
+            if (kStarts && (starts >> j & 1u) != 0) {
+              h = 0;
+            }
+            const int number = (j * kStates + i + v) % 16;
+            const bool polynomial = number * kPolynomials / 16 != (number + 1) * kPolynomials / 16;
+            const float x = dt[r][j] * A_[r][i + v];
+            const float a = polynomial ? exp2_polynomial(x) : exp2_approx(x);
+            h = fmaf(a, h, w[r][j] * B[v]);
+            y[r][j] = i + v == 0 ? C[v] * h : fmaf(C[v], h, y[r][j]);
+          }
+        }
+      }
+    }
+#pragma unroll
+    for (int r = 0; r < kWide; ++r) {
+      memory_.part[block][lane_][part_slot(lane_, r * kTileChannels + slot_)] =
+          make_float4(y[r][0], y[r][1], y[r][2], y[r][3]);
+    }
+  }
+
+  // Sums over the states, skip and gate; rounded outputs to shared memory.
+  __device__ void finish(int buffer, const TileSteps& steps) {
+    const typename Memory::Raw& raw = memory_.raw[buffer];
+    const uint32_t valid = steps.valid >> (4 * block_);
+#pragma unroll
+    for (int r = 0; r < kWide; ++r) {
+      float low[4], high[4];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const ChannelPair<T> u = pair_at(raw.u, j, r);
+        low[j] = skip_[r][0] * low_of(u);
+        high[j] = skip_[r][1] * high_of(u);
+      }
+#pragma unroll
+      for (int part = 0; part < kLanes; ++part) {
+        const int slot = r * kTileChannels + pair_;
+        const float4 low_part = memory_.part[block_][part][part_slot(part, slot)];
+        const float4 high_part = memory_.part[block_][part][part_slot(part, slot + kPairs)];
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          low[j] += component(low_part, j);
+          high[j] += component(high_part, j);
+        }
+      }
+      if (args_.z) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          const ChannelPair<T> z = pair_at(raw.z, j, r);
+          low[j] *= silu(low_of(z));
+          high[j] *= silu(high_of(z));
+        }
+      }
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const bool counts = !kPosition || (valid >> j & 1u) != 0;
+        *reinterpret_cast<ChannelPair<T>*>(&memory_.y[4 * block_ + j][r * kTileChannels + 2 * pair_]) =
+            rounded_pair<T>(counts ? low[j] : 0.0f, counts ? high[j] : 0.0f);
+      }
+    }
+  }
+
+  __device__ void write_y(int64_t t0) {
+    const int steps = static_cast<int>(min(end_ - t0, int64_t{kTileSteps}));
+    if (whole_y_) {
+      const int column = threadIdx.x % kChunks * kPerChunk;
+#pragma unroll
+      for (int i = 0; i < kTileSteps / kRowsAtOnce; ++i) {
+        const int row = i * kRowsAtOnce + threadIdx.x / kChunks;
+        if (row < steps) {
+          *reinterpret_cast<float4*>(y_ + i * kRowsAtOnce * args_.y.stride[1]) =
+              *reinterpret_cast<const float4*>(&memory_.y[row][column]);
+        }
+      }
+      y_ += kTileSteps * args_.y.stride[1];
+    } else {
+#pragma unroll 1
+      for (int item = threadIdx.x; item < steps * kChannels; item += kTileThreads) {
+        const int row = item / kChannels, column = item % kChannels;
+        if (first_channel_ + column < args_.u.size[2]) {
+          args_.y(b_, t0 + row, first_channel_ + column) = memory_.y[row][column];
+        }
+      }
+    }
+  }
+
+  __device__ void write_checkpoint(int64_t t0) {
+    const bool whole = states_ % 4 == 0 && quads_aligned(args_.checkpoint);
+#pragma unroll
+    for (int r = 0; r < kWide; ++r) {
+      if (scanned(r) < args_.u.size[2]) {
+        write_states(&args_.checkpoint(b_, t0 / kScanCheckpoint, scanned(r), 0), args_.checkpoint.stride[3], whole,
+                     states_, lane_, h_[r]);
+      }
+    }
+  }
+
+  __device__ ChannelPair<T> pair_at(const T (&rows)[kTileSteps][Memory::kPitch], int j, int r) const {
+    return *reinterpret_cast<const ChannelPair<T>*>(&rows[4 * block_ + j][r * kTileChannels + 2 * pair_]);
+  }
+
+  const SelectiveScanForward<T, float>& args_;
+  Memory& memory_;
+  int64_t b_, segment_, first_channel_, begin_, end_;
+  int states_;
+  bool last_segment_, whole_rows_, whole_y_, whole_states_;
+  // For fetching and writing: 16 bytes of a row.
+  const T *u_, *delta_, *z_;
+  T* y_;
+  const T* state_rows_[kStateItems];
+  int64_t state_steps_[kStateItems];
+  // For preparing and finishing: pairs of channels, and a block of four steps.
+  const int pair_ = threadIdx.x % kPairs;
+  const int block_ = threadIdx.x / kPairs;
+  float bias_[kWide][2], skip_[kWide][2];
+  // For scanning.
+  int lane_, slot_;
+  float A_[kWide][kStates], h_[kWide][kStates];
+};
+
+template <class T, int kStates, bool kPosition, int kPolynomials, int kWide>
+__global__ void __launch_bounds__(kTileThreads, kStates > 4                    ? 1
+                                                : kWide == 2 || sizeof(T) == 4 ? 2
+                                                                               : SCAN_MIN)
+    forward_kernel(const __grid_constant__ SelectiveScanForward<T, float> args, const __grid_constant__ Plan plan) {
+  extern __shared__ __align__(16) unsigned char shared[];
+  Walk<T, kStates, kPosition, kPolynomials, kWide>(args, plan, *reinterpret_cast<Shared<T, kStates, kWide>*>(shared))
+      .run();
 }
 
-template <class T, int kStates, bool kPosition, int kPolynomials>
+template <class T, int kStates, bool kPosition, int kPolynomials, int kWide>
 void launch_forward(const Exec& exec, const SelectiveScanForward<T, float>& args, const Plan& plan) {
-  const auto kernel = forward_kernel<T, kStates, kPosition, kPolynomials>;
-  constexpr int kShared = static_cast<int>(sizeof(SharedTile<kStates>));
-  if (kShared > 48 * 1024) {
-    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared), "selective_scan");
-  }
+  const auto kernel = forward_kernel<T, kStates, kPosition, kPolynomials, kWide>;
+  constexpr int kBytes = static_cast<int>(sizeof(Shared<T, kStates, kWide>));
+  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "selective_scan");
   const int64_t blocks = plan.groups * plan.segments * args.u.size[0];
-  kernel<<<static_cast<unsigned>(blocks), kTileThreads, kShared, stream_of(exec)>>>(args, plan);
+  kernel<<<static_cast<unsigned>(blocks), kTileThreads, kBytes, stream_of(exec)>>>(args, plan);
   check_launch(exec, "selective_scan");
 }
 
 template <class T, int kStates>
 void launch_states(const Exec& exec, const SelectiveScanForward<T, float>& args, const Plan& plan) {
   if (args.position) {
-    launch_forward<T, kStates, true, 0>(exec, args, plan);
+    launch_forward<T, kStates, true, 0, 1>(exec, args, plan);
   } else {
-    launch_forward<T, kStates, false, kStates == 4 ? 1 : 0>(exec, args, plan);
+    launch_forward<T, kStates, false, kStates == 4 ? 1 : 0, 1>(exec, args, plan);
   }
 }
 
@@ -382,7 +518,7 @@ void scan_rows(const Exec& exec, const SelectiveScanForward<T, float>& args) {
   const int64_t batch = args.u.size[0], length = args.u.size[1], width = args.u.size[2], states = args.A.size[1];
   Plan plan;
   plan.groups = ceil_div(width, int64_t{kTileChannels});
-  plan.segment_steps = segment_steps(exec, batch * plan.groups, length);
+  plan.segment_steps = segment_steps(4 * multiprocessors(exec), batch * plan.groups, length);
   plan.segments = ceil_div(length, plan.segment_steps);
   plan.entry = nullptr;
   const Scratch<float> entry(exec, plan.segments > 1 ? plan.segments * batch * width * states : 1);

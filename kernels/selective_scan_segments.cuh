@@ -13,14 +13,12 @@ namespace blockstate::kernels::cuda::scan {
 
 /// Decays below 2^-this are not followed further back.
 inline constexpr float kForgotten = 64.0f;
-/// Blocks that a multiprocessor holds at once, and steps of a segment that are worth its cost.
-inline constexpr int64_t kBlocksAtOnce = 4;
+/// Steps of a segment that are worth its cost.
 inline constexpr int64_t kShortestSegment = 1024;
 
-/// Steps of a segment when `blocks` blocks (of all rows) walk `length` steps: the whole length where that fills the
-/// GPU.
-inline int64_t segment_steps(const Exec& exec, int64_t blocks, int64_t length) {
-  const int64_t places = multiprocessors(exec) * kBlocksAtOnce;
+/// Steps of a segment when `blocks` blocks (of all rows) walk `length` steps and `places` run at once: the whole length
+/// where that fills the GPU.
+inline int64_t segment_steps(int64_t places, int64_t blocks, int64_t length) {
   if (2 * blocks > places || length < 2 * kShortestSegment) {
     return length;
   }
@@ -106,11 +104,11 @@ __global__ void __launch_bounds__(kTileThreads, 4)
       steps.valid &= 0xffffffffu << (31 - __clz(static_cast<int>(steps.starts)));
     }
     if (steps.valid == 0xffffffffu) {
-      prepare_steps<true>(u, delta, bias_low, bias_high, ~0u, shared_dt[block_of_thread], shared_w[block_of_thread],
-                          pair);
+      prepare_steps<true>(u, delta, bias_low, bias_high, ~0u, &shared_dt[block_of_thread][pair],
+                          &shared_w[block_of_thread][pair]);
     } else {
       prepare_steps<false>(u, delta, bias_low, bias_high, steps.valid >> (4 * block_of_thread),
-                           shared_dt[block_of_thread], shared_w[block_of_thread], pair);
+                           &shared_dt[block_of_thread][pair], &shared_w[block_of_thread][pair]);
     }
     const bool counts = (steps.valid >> (threadIdx.x / 4) & 1u) != 0;
     shared_B[threadIdx.x / 4][threadIdx.x % 4] = counts ? B.as_float() : make_float4(0, 0, 0, 0);
