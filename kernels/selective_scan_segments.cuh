@@ -11,8 +11,11 @@
 
 namespace blockstate::kernels::cuda::scan {
 
-/// Decays below 2^-this are not followed further back.
-inline constexpr float kForgotten = 64.0f;
+/// From a decay of 2^-kFaint on, tiles are skipped that can add no more than 2^-kNegligible of a state. From
+/// 2^-kForgotten on, what is earlier is multiplied by 0: the walk ends.
+inline constexpr float kFaint = 24.0f;
+inline constexpr float kNegligible = 36.0f;
+inline constexpr float kForgotten = 127.0f;
 /// Steps of a segment that are worth its cost.
 inline constexpr int64_t kShortestSegment = 1024;
 
@@ -124,19 +127,44 @@ __global__ void __launch_bounds__(kTileThreads, 4)
       for (int i = 0; i < 4; ++i) {
         offset[i] = A[i] * past;
       }
+      bool needed = true;
+      float sum = 0;
+      if (__all_sync(0xffffffffu, !exists || slowest * past < -kFaint)) {
+        const float4 own = shared_B[slot][quad];
+        const float largest_B = warp_max(fmaxf(fmaxf(fabsf(own.x), fabsf(own.y)), fmaxf(fabsf(own.z), fabsf(own.w))));
+        float largest_w = 0;
+#pragma unroll
+        for (int block = 0; block < kBlocks; ++block) {
+          const float4 dt = shared_dt[block][slot];
+          const float4 w = shared_w[block][slot];
+          sum += (dt.x + dt.y) + (dt.z + dt.w);
+          largest_w = fmaxf(fmaxf(largest_w, fmaxf(fabsf(w.x), fabsf(w.y))), fmaxf(fabsf(w.z), fabsf(w.w)));
+        }
+        bool negligible = true;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const float most = kTileSteps * largest_w * largest_B * exp2_approx(offset[i] + kNegligible);
+          negligible = negligible && (first + i >= states || most <= fabsf(h[i]));
+        }
+        needed = __any_sync(0xffffffffu, exists && !negligible);
+      }
+      if (!needed) {
+        since = sum;
+      } else {
 #pragma unroll 2
-      for (int block = kBlocks - 1; block >= 0; --block) {
-        const float4 dt = shared_dt[block][slot];
-        const float4 w = shared_w[block][slot];
+        for (int block = kBlocks - 1; block >= 0; --block) {
+          const float4 dt = shared_dt[block][slot];
+          const float4 w = shared_w[block][slot];
 #pragma unroll
-        for (int j = 3; j >= 0; --j) {
-          const float4 b_of_step = shared_B[4 * block + j][quad];
+          for (int j = 3; j >= 0; --j) {
+            const float4 b_of_step = shared_B[4 * block + j][quad];
 #pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            const float decay = exp2_approx(fmaf(A[i], since, offset[i]));
-            h[i] = fmaf(decay, component(w, j) * component(b_of_step, i), h[i]);
+            for (int i = 0; i < 4; ++i) {
+              const float decay = exp2_approx(fmaf(A[i], since, offset[i]));
+              h[i] = fmaf(decay, component(w, j) * component(b_of_step, i), h[i]);
+            }
+            since += component(dt, j);
           }
-          since += component(dt, j);
         }
       }
       past += since;

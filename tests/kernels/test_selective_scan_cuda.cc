@@ -310,6 +310,17 @@ TEST_CASE("selective scan on CUDA with A = 0 is a running sum over all segments"
   check<float>(in, kFloat32LongScan);
 }
 
+TEST_CASE("selective scan on CUDA remembers a burst over segments that forget", "[cuda]") {
+  ScanInputs<float> in = random_inputs<float>(650, {1, 5000, 5, 16}, {.delta_shift = 0});
+  for (size_t i = 0; i < in.A.size(); ++i) {
+    in.A[i] = -0.002f * static_cast<float>(1 + i % 16);
+  }
+  for (int64_t i = 100 * 5; i < 130 * 5; ++i) {
+    in.u[static_cast<size_t>(i)] *= 1e12f;
+  }
+  check<float>(in, kFloat32LongScan);
+}
+
 TEST_CASE("selective scan on CUDA with packed records and padding", "[cuda]") {
   for (const int64_t L : {1, 5, 40, 300, 2700}) {
     for (const int64_t N : {3, 16, 20}) {
