@@ -89,40 +89,42 @@ class Stager {
       bias_[high] = args.delta_bias && channel + high < width ? args.delta_bias(channel + high) : 0.0f;
       skip_[high] = args.D && channel + high < width ? args.D(channel + high) : 0.0f;
     }
+    whole_tiles_ = static_cast<int>((work_.end - work_.begin) / kTileSteps);
     whole_quads_ = states_ % 4 == 0 && quads_aligned(args.B) && quads_aligned(args.C);
+    whole_states_ = whole_quads_ && states_ == kLanes * kStates && kRowsAtOnce == kTileSteps;
     const int64_t quad_row = work_.begin + thread_ / kQuadsOfRow;
     B_ = args.B.data + work_.b * args.B.stride[0] + quad_row * args.B.stride[1];
     C_ = args.C.data + work_.b * args.C.stride[0] + quad_row * args.C.stride[1];
   }
 
   __device__ void run() {
-    const int64_t begin = work_.begin, end = work_.end;
+    const int tiles = static_cast<int>(ceil_div(work_.end - work_.begin, int64_t{kTileSteps}));
     ChannelPair<T> u[2][4];  // of the tiles that are not finished
-    load(begin);
-    prepare(begin, 0, u[0]);
-    load_z(begin);
-    if (begin + kTileSteps < end) {
-      load(begin + kTileSteps);
-      prepare(begin + kTileSteps, 1, u[1]);
+    load(0);
+    prepare(0, 0, u[0]);
+    load_z(0);
+    if (tiles > 1) {
+      load(1);
+      prepare(1, 1, u[1]);
     }
-    if (begin + 2 * kTileSteps < end) {
-      load(begin + 2 * kTileSteps);
+    if (tiles > 2) {
+      load(2);
     }
-    for (int64_t t0 = begin; t0 < end; t0 += 2 * kTileSteps) {
+    for (int first = 0; first < tiles; first += 2) {
 #pragma unroll
       for (int buffer = 0; buffer < 2; ++buffer) {
-        const int64_t t = t0 + buffer * kTileSteps;
-        if (t < end) {
+        const int i = first + buffer;
+        if (i < tiles) {
           wait_at(kScannedBarrier + buffer);
-          finish(t, buffer, u[buffer]);
-          if (t + kTileSteps < end) {
-            load_z(t + kTileSteps);
+          finish(i, buffer, u[buffer]);
+          if (i + 1 < tiles) {
+            load_z(i + 1);
           }
-          if (t + 2 * kTileSteps < end) {
-            prepare(t + 2 * kTileSteps, buffer, u[buffer]);
-            if (t + 3 * kTileSteps < end) {
-              load(t + 3 * kTileSteps);
-            }
+          if (i + 2 < tiles) {
+            prepare(i + 2, buffer, u[buffer]);
+          }
+          if (i + 3 < tiles) {
+            load(i + 3);
           }
         }
       }
@@ -134,53 +136,66 @@ class Stager {
   static constexpr int kRowsAtOnce = kTileThreads / kQuadsOfRow;
   static constexpr bool kAhead = kStates <= 4;  // B and C are fetched a tile ahead
 
-  __device__ int rows_of(int64_t t0) const {
-    return static_cast<int>(min(work_.end - t0, int64_t{kTileSteps})) - 4 * block_;
+  __device__ int64_t start_of(int tile) const { return work_.begin + tile * int64_t{kTileSteps}; }
+  __device__ int steps_of(int tile) const {
+    return static_cast<int>(min(work_.end - start_of(tile), int64_t{kTileSteps}));
+  }
+  __device__ int rows_of(int tile) const { return steps_of(tile) - 4 * block_; }
+  __device__ TileSteps valid_steps(int tile) const {
+    if (!kPosition && tile < whole_tiles_) {
+      return {0xffffffffu, 0};
+    }
+    return tile_steps<kPosition>(args_.position, work_.b, start_of(tile), steps_of(tile));
   }
 
-  // Asks for u, delta, B and C of the next tile, which starts at t0.
-  __device__ void load(int64_t t0) {
-    if (whole_ && t0 + kTileSteps <= work_.end) {
+  // Asks for u, delta, B and C of a tile; tiles come in order.
+  __device__ void load(int tile) {
+    if (whole_ && tile < whole_tiles_) {
       load_whole_rows(u_, args_.u.stride[1], u_next_);
       load_whole_rows(delta_, args_.delta.stride[1], delta_next_);
     } else {
-      load_rows(u_, args_.u.stride[1], rows_of(t0), channels_, u_next_);
-      load_rows(delta_, args_.delta.stride[1], rows_of(t0), channels_, delta_next_);
+      load_rows(u_, args_.u.stride[1], rows_of(tile), channels_, u_next_);
+      load_rows(delta_, args_.delta.stride[1], rows_of(tile), channels_, delta_next_);
     }
     u_ += kTileSteps * args_.u.stride[1];
     delta_ += kTileSteps * args_.delta.stride[1];
     if (kAhead) {
-      load_quads(t0, 0);
+      if (whole_states_ && tile < whole_tiles_) {
+        B_next_.load(B_, thread_ % kQuadsOfRow * 4, 0, true);
+        C_next_.load(C_, thread_ % kQuadsOfRow * 4, 0, true);
+      } else {
+        load_quads(tile, 0);
+      }
       B_ += kTileSteps * args_.B.stride[1];
       C_ += kTileSteps * args_.C.stride[1];
     }
   }
 
-  __device__ void load_z(int64_t t0) {
+  __device__ void load_z(int tile) {
     if (args_.z) {
-      if (whole_ && t0 + kTileSteps <= work_.end) {
+      if (whole_ && tile < whole_tiles_) {
         load_whole_rows(z_, args_.z.stride[1], z_next_);
       } else {
-        load_rows(z_, args_.z.stride[1], rows_of(t0), channels_, z_next_);
+        load_rows(z_, args_.z.stride[1], rows_of(tile), channels_, z_next_);
       }
       z_ += kTileSteps * args_.z.stride[1];
     }
   }
 
-  __device__ void load_quads(int64_t t0, int pass) {
+  __device__ void load_quads(int tile, int pass) {
     const int first = thread_ % kQuadsOfRow * 4;
     B_next_ = {};
     C_next_ = {};
     const int row = thread_ / kQuadsOfRow + pass * kRowsAtOnce;
-    if (first < states_ && row < kTileSteps && t0 + row < work_.end) {
+    if (first < states_ && row < steps_of(tile)) {
       B_next_.load(B_ + pass * kRowsAtOnce * args_.B.stride[1], first, states_, whole_quads_);
       C_next_.load(C_ + pass * kRowsAtOnce * args_.C.stride[1], first, states_, whole_quads_);
     }
   }
 
-  __device__ void prepare(int64_t t0, int buffer, ChannelPair<T> (&u)[4]) {
+  __device__ void prepare(int i, int buffer, ChannelPair<T> (&u)[4]) {
     typename SharedTiles<kStates>::Tile& tile = shared_.tile[buffer];
-    const TileSteps steps = tile_steps<kPosition>(args_.position, work_.b, t0, work_.end - t0);
+    const TileSteps steps = valid_steps(i);
     if (kPosition && thread_ == 0) {
       shared_.starts[buffer] = steps.starts;
     }
@@ -197,7 +212,7 @@ class Stager {
 #pragma unroll
     for (int pass = 0; pass < (kAhead ? 1 : kTileSteps / kRowsAtOnce); ++pass) {
       if (!kAhead) {
-        load_quads(t0, pass);
+        load_quads(i, pass);
       }
       const int row = thread_ / kQuadsOfRow + pass * kRowsAtOnce;
       if (kRowsAtOnce <= kTileSteps || row < kTileSteps) {
@@ -217,7 +232,7 @@ class Stager {
   }
 
   // Adds up the parts of the sums over the states, adds the skip, gates and writes.
-  __device__ void finish(int64_t t0, int buffer, const ChannelPair<T> (&u)[4]) {
+  __device__ void finish(int i, int buffer, const ChannelPair<T> (&u)[4]) {
     const typename SharedTiles<kStates>::Tile& tile = shared_.tile[buffer];
     float low[4], high[4];
 #pragma unroll
@@ -242,7 +257,7 @@ class Stager {
         high[j] *= silu(high_of(z_next_[j]));
       }
     }
-    const TileSteps steps = tile_steps<kPosition>(args_.position, work_.b, t0, work_.end - t0);
+    const TileSteps steps = valid_steps(i);
     if (steps.valid == 0xffffffffu && whole_y_) {
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
@@ -251,7 +266,7 @@ class Stager {
     } else {
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
-        if (j < rows_of(t0)) {
+        if (j < rows_of(i)) {
           const bool counts = !kPosition || (steps.valid >> (4 * block_ + j) & 1u) != 0;
           T* to = y_ + j * args_.y.stride[1];
           if (channels_.channels >= 1) {
@@ -274,7 +289,8 @@ class Stager {
   const int pair_ = thread_ % kPairs;
   const int block_ = thread_ / kPairs;
   PairAccess channels_;
-  bool whole_, whole_y_, whole_quads_;
+  int whole_tiles_;
+  bool whole_, whole_y_, whole_quads_, whole_states_;
   const T *u_, *delta_, *z_, *B_, *C_;
   T* y_;
   float bias_[2], skip_[2];
