@@ -111,51 +111,59 @@ __device__ PairAccess pair_access(const View<T, 3>& view, int64_t channel) {
   return {channels, channels == 2 && pairs_aligned(view)};
 }
 
-/// Four rows of a pair; rows from `rows` on, and absent channels, read as 0.
+/// Four rows of a pair, all there.
 template <class T>
-__device__ void load_rows(const T* from, int64_t stride, int rows, PairAccess access, ChannelPair<T> (&to)[4]) {
+__device__ inline void load_whole_rows(const T* from, int64_t stride, ChannelPair<T> (&to)[4]) {
 #pragma unroll
   for (int j = 0; j < 4; ++j) {
-    to[j] = {};
-    if (j < rows) {
-      const T* row = from + j * stride;
-      if (access.whole) {
-        to[j] = *reinterpret_cast<const ChannelPair<T>*>(row);
-      } else if (access.channels == 2) {
-        to[j] = pair_of(row[0], row[1]);
-      } else if (access.channels == 1) {
-        to[j] = pair_of(row[0], T{});
-      }
-    }
+    to[j] = *reinterpret_cast<const ChannelPair<T>*>(from + j * stride);
   }
 }
 
+/// Four rows of a pair; rows from `rows` on, and absent channels, read as 0.
 template <class T>
-__device__ void store_row(T* to, PairAccess access, float low, float high) {
-  if (access.whole) {
-    *reinterpret_cast<ChannelPair<T>*>(to) = pair_of(from_float<T>(low), from_float<T>(high));
-  } else {
-    if (access.channels >= 1) {
-      to[0] = from_float<T>(low);
-    }
-    if (access.channels == 2) {
-      to[1] = from_float<T>(high);
-    }
+__device__ inline void load_rows(const T* from, int64_t stride, int rows, PairAccess access, ChannelPair<T> (&to)[4]) {
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    const T* row = from + j * stride;
+    const T low = j < rows && access.channels >= 1 ? row[0] : T{};
+    const T high = j < rows && access.channels == 2 ? row[1] : T{};
+    to[j] = pair_of(low, high);
   }
 }
-template <>
-__device__ inline void store_row(BFloat16* to, PairAccess access, float low, float high) {
-  const __nv_bfloat162 rounded = __floats2bfloat162_rn(low, high);
-  if (access.whole) {
-    *reinterpret_cast<__nv_bfloat162*>(to) = rounded;
-  } else {
-    if (access.channels >= 1) {
-      to[0].bits = __bfloat16_as_ushort(rounded.x);
-    }
-    if (access.channels == 2) {
-      to[1].bits = __bfloat16_as_ushort(rounded.y);
+
+/// dt and dt * u of a pair in four steps, written where scanning lanes read them. Bit j of `valid`: step j counts. With
+/// kWhole all do.
+template <bool kWhole, class T>
+__device__ inline void prepare_steps(const ChannelPair<T> (&u)[4], const ChannelPair<T> (&delta)[4], float bias_low,
+                                     float bias_high, uint32_t valid, float4* dt, float4* w) {
+  float dt_low[4], dt_high[4], w_low[4], w_high[4];
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    dt_low[j] = softplus(low_of(delta[j]) + bias_low);
+    dt_high[j] = softplus(high_of(delta[j]) + bias_high);
+    w_low[j] = dt_low[j] * low_of(u[j]);
+    w_high[j] = dt_high[j] * high_of(u[j]);
+    if (!kWhole && (valid >> j & 1u) == 0) {  // what lies there may be anything
+      dt_low[j] = dt_high[j] = w_low[j] = w_high[j] = 0;
     }
   }
+  dt[0] = make_float4(dt_low[0], dt_low[1], dt_low[2], dt_low[3]);
+  dt[kPairs] = make_float4(dt_high[0], dt_high[1], dt_high[2], dt_high[3]);
+  w[0] = make_float4(w_low[0], w_low[1], w_low[2], w_low[3]);
+  w[kPairs] = make_float4(w_high[0], w_high[1], w_high[2], w_high[3]);
+}
+
+template <class T>
+__device__ ChannelPair<T> rounded_pair(float low, float high);
+template <>
+__device__ inline ChannelPair<float> rounded_pair<float>(float low, float high) {
+  return {low, high};
+}
+template <>
+__device__ inline ChannelPair<BFloat16> rounded_pair<BFloat16>(float low, float high) {
+  const __nv_bfloat162 rounded = __floats2bfloat162_rn(low, high);
+  return {*reinterpret_cast<const uint32_t*>(&rounded)};
 }
 
 /// Which steps of a tile count, and which start a record: a bit each.

@@ -1,307 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// A block of 128 threads walks 32 channels of one row through a segment of time, in tiles of 32 steps. Per tile: each
-// thread prepares dt and dt * u of 2 channels and 4 steps in shared memory; then lanes, 4 to a channel, carry a quarter
-// of its states each through the steps, and leave their parts of the sums over the states in shared memory; then each
-// thread adds the parts up and gates the outputs of its 2 channels and 4 steps. Where rows and channels do not fill the
-// GPU, time is cut into segments (selective_scan_segments.cuh).
-#include "kernels/selective_scan.cuh"
 #include "kernels/selective_scan_check.h"
 #include "kernels/selective_scan_segments.cuh"
+#include "kernels/selective_scan_walk.cuh"
 
 namespace blockstate::kernels::cuda {
 namespace {
 
 using namespace scan;
 
-constexpr int kLanes = 4;  // to a channel
-
-// What the blocks of one launch share out: groups of channels fastest, then segments, then rows.
-struct Plan {
-  int64_t groups;
-  int64_t segments;
-  int64_t segment_steps;  // a multiple of kScanCheckpoint unless there is one segment
-  const float* entry;     // (segments, B, D, N): the state before each; null where there is one segment
-};
-
-template <int kStates>  // a lane
-struct SharedTile {
-  float4 dt[kBlocks][kTileChannels];
-  float4 w[kBlocks][kTileChannels];
-  float4 part[kBlocks][kLanes][kTileChannels];
-  float B[kTileSteps][kLanes * kStates];
-  float C[kTileSteps][kLanes * kStates];
-};
-
-// The index of a lane's state i: lanes read neighbouring vectors.
-template <int kStates>
-__device__ constexpr int state_index(int lane, int i) {
-  constexpr int kVector = kStates < 4 ? kStates : 4;
-  return i / kVector * kVector * kLanes + lane * kVector + i % kVector;
-}
-
-// Where a lane's part of a channel's sums lies: the odd lanes' slots are turned so that a quarter of a warp, which
-// stores two lanes of four channels, meets every bank once.
-__device__ inline int part_slot(int lane, int slot) { return slot ^ (lane % 2 * 4); }
-
-template <int kStates>
-__device__ void read_states(const float* from, int64_t stride, int states, int lane, float (&h)[kStates]) {
-#pragma unroll
-  for (int i = 0; i < kStates; ++i) {
-    const int n = state_index<kStates>(lane, i);
-    h[i] = n < states ? from[n * stride] : 0.0f;
-  }
-}
-
-template <int kStates>
-__device__ void write_states(float* to, int64_t stride, bool whole, int states, int lane, const float (&h)[kStates]) {
-  if (kStates % 4 == 0 && whole) {
-#pragma unroll
-    for (int i = 0; i + 3 < kStates; i += 4) {
-      const int n = state_index<kStates>(lane, i);
-      if (n < states) {
-        *reinterpret_cast<float4*>(to + n) = make_float4(h[i], h[i + 1], h[i + 2], h[i + 3]);
-      }
-    }
-  } else {
-#pragma unroll
-    for (int i = 0; i < kStates; ++i) {
-      const int n = state_index<kStates>(lane, i);
-      if (n < states) {
-        to[n * stride] = h[i];
-      }
-    }
-  }
-}
-
-// Four steps of a lane's states. `starts`: bits of the steps that start a record. Of every 16 decays kPolynomials are
-// computed without the special-function unit, which is else the limit.
-template <int kStates, int kPolynomials, bool kStarts>
-__device__ void scan_block(const SharedTile<kStates>& tile, int block, int slot, int lane, uint32_t starts,
-                           const float (&A)[kStates], float (&h)[kStates], float (&y)[4]) {
-  constexpr int kVector = kStates < 4 ? kStates : 4;
-  const float4 dt = tile.dt[block][slot];
-  const float4 w = tile.w[block][slot];
-#pragma unroll
-  for (int j = 0; j < 4; ++j) {
-    const float* B = &tile.B[4 * block + j][lane * kVector];
-    const float* C = &tile.C[4 * block + j][lane * kVector];
-    if (kStarts && (starts >> j & 1u) != 0) {
-#pragma unroll
-      for (int i = 0; i < kStates; ++i) {
-        h[i] = 0;
-      }
-    }
-    float sum = 0;
-#pragma unroll
-    for (int i = 0; i < kStates; i += kVector) {
-      float b[kVector], c[kVector];
-      load_pack<kVector>(B + i * kLanes, b);
-      load_pack<kVector>(C + i * kLanes, c);
-#pragma unroll
-      for (int v = 0; v < kVector; ++v) {
-        const float x = component(dt, j) * A[i + v];
-        const bool polynomial = (j * kVector + v) * kPolynomials / 16 != (j * kVector + v + 1) * kPolynomials / 16;
-        const float a = polynomial ? exp2_polynomial(x) : exp2_approx(x);
-        h[i + v] = fmaf(a, h[i + v], component(w, j) * b[v]);
-        sum = fmaf(c[v], h[i + v], sum);
-      }
-    }
-    y[j] = sum;
-  }
-}
-
-template <class T, int kStates, bool kPosition, int kPolynomials>
-__global__ void __launch_bounds__(kTileThreads, kStates <= 4 ? 4 : 1)
-    forward_kernel(const __grid_constant__ SelectiveScanForward<T, float> args, const Plan plan) {
-  extern __shared__ __align__(16) unsigned char shared[];
-  SharedTile<kStates>& tile = *reinterpret_cast<SharedTile<kStates>*>(shared);
-  const int64_t length = args.u.size[1];
-  const int64_t width = args.u.size[2];
-  const int states = static_cast<int>(args.A.size[1]);
-  const int64_t group = blockIdx.x % plan.groups;
-  const int64_t segment = blockIdx.x / plan.groups % plan.segments;
-  const int64_t b = blockIdx.x / plan.groups / plan.segments;
-  const int64_t begin = segment * plan.segment_steps;
-  const int64_t end = min(begin + plan.segment_steps, length);
-
-  // For reading and writing: a pair of channels and a block of steps.
-  const int pair = threadIdx.x % kPairs;
-  const int block_of_thread = threadIdx.x / kPairs;
-  const int64_t channel = group * kTileChannels + 2 * pair;
-  const PairAccess u_access = pair_access(args.u, channel);
-  const PairAccess delta_access = pair_access(args.delta, channel);
-  const PairAccess z_access = pair_access(args.z, channel);
-  const PairAccess y_access = pair_access(args.y, channel);
-  const bool gated = static_cast<bool>(args.z);
-  const int64_t first_row = begin + 4 * block_of_thread;
-  const T* u_row = args.u.data + b * args.u.stride[0] + first_row * args.u.stride[1] + channel;
-  const T* delta_row = args.delta.data + b * args.delta.stride[0] + first_row * args.delta.stride[1] + channel;
-  const T* z_row = gated ? args.z.data + b * args.z.stride[0] + first_row * args.z.stride[1] + channel : nullptr;
-  T* y_row = args.y.data + b * args.y.stride[0] + first_row * args.y.stride[1] + channel;
-  const bool low_exists = channel < width, high_exists = channel + 1 < width;
-  const float bias_low = args.delta_bias && low_exists ? args.delta_bias(channel) : 0.0f;
-  const float bias_high = args.delta_bias && high_exists ? args.delta_bias(channel + 1) : 0.0f;
-  const float skip_low = args.D && low_exists ? args.D(channel) : 0.0f;
-  const float skip_high = args.D && high_exists ? args.D(channel + 1) : 0.0f;
-
-  // For scanning: a channel and a quarter of its states. Of the bits of the lane in its warp, 1 and 4 choose the
-  // quarter: then neighbours share a row of B and C, lanes two apart share dt, and shared memory serves both at once.
-  const int warp_lane = threadIdx.x % 32;
-  const int lane = (warp_lane >> 1 & 1) | (warp_lane >> 4 & 1) << 1;
-  const int slot = threadIdx.x / 32 * 8 + ((warp_lane & 1) | (warp_lane >> 1 & 6));
-  const int64_t scanned = group * kTileChannels + channel_of_slot(slot);
-  const bool scans = scanned < width;
-  float A[kStates], h[kStates];
-#pragma unroll
-  for (int i = 0; i < kStates; ++i) {
-    A[i] = h[i] = 0;
-  }
-  if (scans) {
-    read_states(&args.A(scanned, 0), args.A.stride[1], states, lane, A);
-    if (plan.entry != nullptr) {
-      read_states(plan.entry + ((segment * args.u.size[0] + b) * width + scanned) * states, 1, states, lane, h);
-    } else if (args.initial) {
-      read_states(&args.initial(b, scanned, 0), args.initial.stride[2], states, lane, h);
-    }
-  }
-#pragma unroll
-  for (int i = 0; i < kStates; ++i) {
-    A[i] = base2_decay(A[i]);
-  }
-
-  // For B and C: a step and four of its states, one after another where there are more than 16.
-  constexpr int kQuads = kStates >= 4 ? kStates / 4 : 1;
-  constexpr int kQuadsOfRow = kLanes * kStates / 4;
-  const bool whole_quads = states % 4 == 0;
-  const bool B_whole = whole_quads && quads_aligned(args.B), C_whole = whole_quads && quads_aligned(args.C);
-  const bool state_whole = whole_quads && args.checkpoint && quads_aligned(args.checkpoint);
-  const auto load_states = [&](int64_t t0, int q, StateQuad<T>& B, StateQuad<T>& C) {
-    const int item = q * kTileThreads + threadIdx.x;
-    const int64_t t = t0 + item / kQuadsOfRow;
-    const int first = item % kQuadsOfRow * 4;
-    const int exist = t < end && item < kTileSteps * kQuadsOfRow ? states : 0;
-    B = {};
-    C = {};
-    if (first < exist) {
-      B.load(args.B.data + b * args.B.stride[0] + t * args.B.stride[1], first, exist, B_whole);
-      C.load(args.C.data + b * args.C.stride[0] + t * args.C.stride[1], first, exist, C_whole);
-    }
-  };
-
-  ChannelPair<T> u_next[4], delta_next[4], z_next[4] = {};
-  StateQuad<T> B_next, C_next;
-  const auto load_tile = [&](int64_t t0) {
-    const int rows = static_cast<int>(min(end - t0, int64_t{kTileSteps})) - 4 * block_of_thread;
-    load_rows(u_row, args.u.stride[1], rows, u_access, u_next);
-    load_rows(delta_row, args.delta.stride[1], rows, delta_access, delta_next);
-    u_row += kTileSteps * args.u.stride[1];
-    delta_row += kTileSteps * args.delta.stride[1];
-    if (gated) {
-      load_rows(z_row, args.z.stride[1], rows, z_access, z_next);
-      z_row += kTileSteps * args.z.stride[1];
-    }
-    if (kQuads == 1) {
-      load_states(t0, 0, B_next, C_next);
-    }
-  };
-
-  load_tile(begin);
-  for (int64_t t0 = begin; t0 < end; t0 += kTileSteps) {
-    const TileSteps steps = tile_steps<kPosition>(args.position, b, t0, end - t0);
-    const uint32_t valid = steps.valid >> (4 * block_of_thread);
-    ChannelPair<T> u[4], z[4];
-    float dt_low[4], dt_high[4], w_low[4], w_high[4];
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      u[j] = u_next[j];
-      z[j] = z_next[j];
-      const bool counts = (valid >> j & 1u) != 0;
-      dt_low[j] = counts ? softplus(low_of(delta_next[j]) + bias_low) : 0.0f;
-      dt_high[j] = counts ? softplus(high_of(delta_next[j]) + bias_high) : 0.0f;
-      w_low[j] = counts ? dt_low[j] * low_of(u[j]) : 0.0f;
-      w_high[j] = counts ? dt_high[j] * high_of(u[j]) : 0.0f;
-    }
-    tile.dt[block_of_thread][pair] = make_float4(dt_low[0], dt_low[1], dt_low[2], dt_low[3]);
-    tile.dt[block_of_thread][pair + kPairs] = make_float4(dt_high[0], dt_high[1], dt_high[2], dt_high[3]);
-    tile.w[block_of_thread][pair] = make_float4(w_low[0], w_low[1], w_low[2], w_low[3]);
-    tile.w[block_of_thread][pair + kPairs] = make_float4(w_high[0], w_high[1], w_high[2], w_high[3]);
-#pragma unroll
-    for (int q = 0; q < kQuads; ++q) {
-      if (kQuads > 1) {
-        load_states(t0, q, B_next, C_next);
-      }
-      const int item = q * kTileThreads + threadIdx.x;
-      if (item < kTileSteps * kQuadsOfRow) {
-        const bool counts = !kPosition || (steps.valid >> (item / kQuadsOfRow) & 1u) != 0;
-        const float4 zero = make_float4(0, 0, 0, 0);
-        reinterpret_cast<float4*>(tile.B)[item] = counts ? B_next.as_float() : zero;
-        reinterpret_cast<float4*>(tile.C)[item] = counts ? C_next.as_float() : zero;
-      }
-    }
-    __syncthreads();
-
-    if (t0 + kTileSteps < end) {
-      load_tile(t0 + kTileSteps);
-    }
-    if (args.checkpoint && t0 % kScanCheckpoint == 0 && scans) {
-      write_states(&args.checkpoint(b, t0 / kScanCheckpoint, scanned, 0), args.checkpoint.stride[3], state_whole,
-                   states, lane, h);
-    }
-#pragma unroll 2
-    for (int block = 0; block < kBlocks; ++block) {
-      float y[4];
-      const uint32_t starts = steps.starts >> (4 * block) & 15u;
-      if (kPosition && starts != 0) {
-        scan_block<kStates, kPolynomials, true>(tile, block, slot, lane, starts, A, h, y);
-      } else {
-        scan_block<kStates, kPolynomials, false>(tile, block, slot, lane, 0, A, h, y);
-      }
-      tile.part[block][lane][part_slot(lane, slot)] = make_float4(y[0], y[1], y[2], y[3]);
-    }
-    __syncthreads();
-
-    float low[4] = {}, high[4] = {};
-#pragma unroll
-    for (int part = 0; part < kLanes; ++part) {
-      const float4 low_part = tile.part[block_of_thread][part][part_slot(part, pair)];
-      const float4 high_part = tile.part[block_of_thread][part][part_slot(part, pair + kPairs)];
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        low[j] += component(low_part, j);
-        high[j] += component(high_part, j);
-      }
-    }
-    const int rows = static_cast<int>(min(end - t0, int64_t{kTileSteps})) - 4 * block_of_thread;
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      low[j] = fmaf(skip_low, low_of(u[j]), low[j]);
-      high[j] = fmaf(skip_high, high_of(u[j]), high[j]);
-      if (gated) {
-        low[j] *= silu(low_of(z[j]));
-        high[j] *= silu(high_of(z[j]));
-      }
-      if (j < rows) {
-        const bool counts = !kPosition || (valid >> j & 1u) != 0;
-        store_row(y_row + j * args.y.stride[1], y_access, counts ? low[j] : 0.0f, counts ? high[j] : 0.0f);
-      }
-    }
-    y_row += kTileSteps * args.y.stride[1];
-  }
-  if (args.final && segment == plan.segments - 1 && scans) {
-    write_states(&args.final(b, scanned, 0), args.final.stride[2], whole_quads && quads_aligned(args.final), states,
-                 lane, h);
-  }
-}
-
 template <class T, int kStates, bool kPosition, int kPolynomials>
 void launch_forward(const Exec& exec, const SelectiveScanForward<T, float>& args, const Plan& plan) {
   const auto kernel = forward_kernel<T, kStates, kPosition, kPolynomials>;
-  constexpr int kShared = static_cast<int>(sizeof(SharedTile<kStates>));
-  if (kShared > 48 * 1024) {
-    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared), "selective_scan");
-  }
+  constexpr int kBytes = static_cast<int>(sizeof(SharedTiles<kStates>));
+  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "selective_scan");
   const int64_t blocks = plan.groups * plan.segments * args.u.size[0];
-  kernel<<<static_cast<unsigned>(blocks), kTileThreads, kShared, stream_of(exec)>>>(args, plan);
+  kernel<<<static_cast<unsigned>(blocks), 2 * kTileThreads, kBytes, stream_of(exec)>>>(args, plan);
   check_launch(exec, "selective_scan");
 }
 
@@ -310,7 +23,7 @@ void launch_states(const Exec& exec, const SelectiveScanForward<T, float>& args,
   if (args.position) {
     launch_forward<T, kStates, true, 0>(exec, args, plan);
   } else {
-    launch_forward<T, kStates, false, kStates == 4 ? 1 : 0>(exec, args, plan);
+    launch_forward<T, kStates, false, 0>(exec, args, plan);
   }
 }
 
@@ -319,7 +32,7 @@ void scan_rows(const Exec& exec, const SelectiveScanForward<T, float>& args) {
   const int64_t batch = args.u.size[0], length = args.u.size[1], width = args.u.size[2], states = args.A.size[1];
   Plan plan;
   plan.groups = ceil_div(width, int64_t{kTileChannels});
-  plan.segment_steps = segment_steps(exec, batch * plan.groups, length);
+  plan.segment_steps = segment_steps(3 * multiprocessors(exec), batch * plan.groups, length);
   plan.segments = ceil_div(length, plan.segment_steps);
   plan.entry = nullptr;
   const Scratch<float> entry(exec, plan.segments > 1 ? plan.segments * batch * width * states : 1);

@@ -11,16 +11,17 @@
 
 namespace blockstate::kernels::cuda::scan {
 
-/// Decays below 2^-this are not followed further back.
-inline constexpr float kForgotten = 64.0f;
-/// Blocks that a multiprocessor holds at once, and steps of a segment that are worth its cost.
-inline constexpr int64_t kBlocksAtOnce = 4;
+/// From a decay of 2^-kFaint on, tiles are skipped that can add no more than 2^-kNegligible of a state. From
+/// 2^-kForgotten on, what is earlier is multiplied by 0: the walk ends.
+inline constexpr float kFaint = 24.0f;
+inline constexpr float kNegligible = 36.0f;
+inline constexpr float kForgotten = 127.0f;
+/// Steps of a segment that are worth its cost.
 inline constexpr int64_t kShortestSegment = 1024;
 
-/// Steps of a segment when `blocks` blocks (of all rows) walk `length` steps: the whole length where that fills the
-/// GPU.
-inline int64_t segment_steps(const Exec& exec, int64_t blocks, int64_t length) {
-  const int64_t places = multiprocessors(exec) * kBlocksAtOnce;
+/// Steps of a segment when `blocks` blocks (of all rows) walk `length` steps and `places` run at once: the whole length
+/// where that fills the GPU.
+inline int64_t segment_steps(int64_t places, int64_t blocks, int64_t length) {
   if (2 * blocks > places || length < 2 * kShortestSegment) {
     return length;
   }
@@ -52,7 +53,7 @@ __global__ void __launch_bounds__(kTileThreads, 4)
   const int block_of_thread = threadIdx.x / kPairs;
   const int64_t channel = group * kTileChannels + 2 * pair;
   const PairAccess u_access = pair_access(args.u, channel);
-  const PairAccess delta_access = pair_access(args.delta, channel);
+  const bool whole_pairs = u_access.whole && pairs_aligned(args.delta);
   const float bias_low = args.delta_bias && channel < width ? args.delta_bias(channel) : 0.0f;
   const float bias_high = args.delta_bias && channel + 1 < width ? args.delta_bias(channel + 1) : 0.0f;
   const bool B_whole = states % 4 == 0 && quads_aligned(args.B);
@@ -79,9 +80,15 @@ __global__ void __launch_bounds__(kTileThreads, 4)
   StateQuad<T> B;
   const auto load_tile = [&](int64_t t0) {
     const int64_t t = t0 + 4 * block_of_thread;
-    load_rows(args.u.data + b * args.u.stride[0] + t * args.u.stride[1] + channel, args.u.stride[1], 4, u_access, u);
-    load_rows(args.delta.data + b * args.delta.stride[0] + t * args.delta.stride[1] + channel, args.delta.stride[1], 4,
-              delta_access, delta);
+    const T* u_row = args.u.data + b * args.u.stride[0] + t * args.u.stride[1] + channel;
+    const T* delta_row = args.delta.data + b * args.delta.stride[0] + t * args.delta.stride[1] + channel;
+    if (whole_pairs) {
+      load_whole_rows(u_row, args.u.stride[1], u);
+      load_whole_rows(delta_row, args.delta.stride[1], delta);
+    } else {
+      load_rows(u_row, args.u.stride[1], 4, u_access, u);
+      load_rows(delta_row, args.delta.stride[1], 4, u_access, delta);
+    }
     B = {};
     const int n = first_state + threadIdx.x % 4 * 4;
     if (n < states) {
@@ -90,7 +97,7 @@ __global__ void __launch_bounds__(kTileThreads, 4)
   };
 
   float past = 0;  // sum of dt from the tile's end to the segment's
-  bool done = !exists;
+  bool done = !__any_sync(0xffffffffu, exists);
   bool cut = false;  // a record starts: nothing before it counts
   load_tile(begin + (tiles - 1) * kTileSteps);
   for (int64_t tile = tiles - 1; tile >= 0; --tile) {
@@ -99,19 +106,13 @@ __global__ void __launch_bounds__(kTileThreads, 4)
       cut = true;
       steps.valid &= 0xffffffffu << (31 - __clz(static_cast<int>(steps.starts)));
     }
-    float dt_low[4], dt_high[4], w_low[4], w_high[4];
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      const bool counts = (steps.valid >> (4 * block_of_thread + j) & 1u) != 0;
-      dt_low[j] = counts ? softplus(low_of(delta[j]) + bias_low) : 0.0f;
-      dt_high[j] = counts ? softplus(high_of(delta[j]) + bias_high) : 0.0f;
-      w_low[j] = counts ? dt_low[j] * low_of(u[j]) : 0.0f;
-      w_high[j] = counts ? dt_high[j] * high_of(u[j]) : 0.0f;
+    if (steps.valid == 0xffffffffu) {
+      prepare_steps<true>(u, delta, bias_low, bias_high, ~0u, &shared_dt[block_of_thread][pair],
+                          &shared_w[block_of_thread][pair]);
+    } else {
+      prepare_steps<false>(u, delta, bias_low, bias_high, steps.valid >> (4 * block_of_thread),
+                           &shared_dt[block_of_thread][pair], &shared_w[block_of_thread][pair]);
     }
-    shared_dt[block_of_thread][pair] = make_float4(dt_low[0], dt_low[1], dt_low[2], dt_low[3]);
-    shared_dt[block_of_thread][pair + kPairs] = make_float4(dt_high[0], dt_high[1], dt_high[2], dt_high[3]);
-    shared_w[block_of_thread][pair] = make_float4(w_low[0], w_low[1], w_low[2], w_low[3]);
-    shared_w[block_of_thread][pair + kPairs] = make_float4(w_high[0], w_high[1], w_high[2], w_high[3]);
     const bool counts = (steps.valid >> (threadIdx.x / 4) & 1u) != 0;
     shared_B[threadIdx.x / 4][threadIdx.x % 4] = counts ? B.as_float() : make_float4(0, 0, 0, 0);
     __syncthreads();
@@ -126,19 +127,44 @@ __global__ void __launch_bounds__(kTileThreads, 4)
       for (int i = 0; i < 4; ++i) {
         offset[i] = A[i] * past;
       }
+      bool needed = true;
+      float sum = 0;
+      if (__all_sync(0xffffffffu, !exists || slowest * past < -kFaint)) {
+        const float4 own = shared_B[slot][quad];
+        const float largest_B = warp_max(fmaxf(fmaxf(fabsf(own.x), fabsf(own.y)), fmaxf(fabsf(own.z), fabsf(own.w))));
+        float largest_w = 0;
+#pragma unroll
+        for (int block = 0; block < kBlocks; ++block) {
+          const float4 dt = shared_dt[block][slot];
+          const float4 w = shared_w[block][slot];
+          sum += (dt.x + dt.y) + (dt.z + dt.w);
+          largest_w = fmaxf(fmaxf(largest_w, fmaxf(fabsf(w.x), fabsf(w.y))), fmaxf(fabsf(w.z), fabsf(w.w)));
+        }
+        bool negligible = true;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const float most = kTileSteps * largest_w * largest_B * exp2_approx(offset[i] + kNegligible);
+          negligible = negligible && (first + i >= states || most <= fabsf(h[i]));
+        }
+        needed = __any_sync(0xffffffffu, exists && !negligible);
+      }
+      if (!needed) {
+        since = sum;
+      } else {
 #pragma unroll 2
-      for (int block = kBlocks - 1; block >= 0; --block) {
-        const float4 dt = shared_dt[block][slot];
-        const float4 w = shared_w[block][slot];
+        for (int block = kBlocks - 1; block >= 0; --block) {
+          const float4 dt = shared_dt[block][slot];
+          const float4 w = shared_w[block][slot];
 #pragma unroll
-        for (int j = 3; j >= 0; --j) {
-          const float4 b_of_step = shared_B[4 * block + j][quad];
+          for (int j = 3; j >= 0; --j) {
+            const float4 b_of_step = shared_B[4 * block + j][quad];
 #pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            const float decay = exp2_approx(fmaf(A[i], since, offset[i]));
-            h[i] = fmaf(decay, component(w, j) * component(b_of_step, i), h[i]);
+            for (int i = 0; i < 4; ++i) {
+              const float decay = exp2_approx(fmaf(A[i], since, offset[i]));
+              h[i] = fmaf(decay, component(w, j) * component(b_of_step, i), h[i]);
+            }
+            since += component(dt, j);
           }
-          since += component(dt, j);
         }
       }
       past += since;
