@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Backward of the selective scan on CUDA: windows of time, their kernels, and the sums over slabs, segments and batch.
 #include <algorithm>
+#include <iterator>
 
 #include "kernels/selective_scan_bwd_any_cuda.cuh"
 #include "kernels/selective_scan_bwd_cuda.cuh"
@@ -84,27 +85,47 @@ unsigned blocks_for(int64_t count) {
   return static_cast<unsigned>(std::clamp<int64_t>(ceil_div(count, int64_t{kThreads}), 1, INT32_MAX));
 }
 
-template <class T, int R>
-bool aligned(const View<T, R>& view, int64_t elements) {
-  bool good = reinterpret_cast<uintptr_t>(view.data) % (static_cast<uint64_t>(elements) * sizeof(T)) == 0;
-  for (int i = 0; i + 1 < R; ++i) {
-    good = good && view.stride[i] % elements == 0;
-  }
-  return !view || good;
+// Fours, or pairs, of neighbours may be moved as one, and a row's distance fits 31 bits: it is put in `bytes`.
+template <class T>
+bool vectors(const View<T, 3>& view, int64_t elements, uint32_t* bytes) {
+  const int64_t size = sizeof(T), distance = view.stride[1] * size;
+  *bytes = static_cast<uint32_t>(distance);
+  return !view || (reinterpret_cast<uintptr_t>(view.data) % static_cast<uint64_t>(elements * size) == 0 &&
+                   view.size[2] % elements == 0 && view.stride[0] % elements == 0 && view.stride[1] % elements == 0 &&
+                   distance >= 0 && distance <= INT32_MAX);
 }
 
-// Segments of a window of `tiles`, for `base` pairs of row and block of channels: what ends soonest when `resident`
-// blocks run at a time, the extra pass over segments' edges being about a fifth of the work.
-int64_t segments_for(int64_t base, int64_t tiles, int64_t resident) {
-  int64_t best = 1;
-  double least = 1e300;
-  for (int64_t segments = 1; segments <= std::min<int64_t>(tiles, 128); ++segments) {
-    const double waves = static_cast<double>(ceil_div(base * segments, resident) * ceil_div(tiles, segments));
-    const double extra = 0.2 * static_cast<double>(base * tiles * (segments - 1)) /
-                         static_cast<double>(segments * std::min(resident, base * segments));
-    if (waves + extra < 0.999 * least) {
-      least = waves + extra;
-      best = segments;
+// How a window of `tiles` is cut for `base` pairs of row and block of channels, of which `resident` run at a time: a
+// first segment, and others that share the rest. The edges' pass costs about a quarter of the work it is done for.
+struct Cut {
+  int64_t segments = 1, head = 0;
+};
+Cut cut_window(int64_t base, int64_t tiles, int64_t resident) {
+  constexpr double kEdges = 0.25;
+  Cut best{1, tiles};
+  double least = static_cast<double>(ceil_div(base, resident) * tiles);
+  const auto consider = [&](int64_t segments, int64_t head, int64_t ends) {
+    const double edges =
+        kEdges * static_cast<double>(base * (tiles - head)) / static_cast<double>(std::min(base * segments, resident));
+    if (static_cast<double>(ends) + edges < 0.999 * least) {
+      least = static_cast<double>(ends) + edges;
+      best = {segments, head};
+    }
+  };
+  for (int64_t segments = 2; segments <= std::min<int64_t>(tiles, 256); ++segments) {
+    const int64_t even = ceil_div(tiles, segments);
+    consider(segments, even, ceil_div(base * segments, resident) * even);
+    // A long first segment, and short ones that fill the other blocks meanwhile.
+    for (int64_t head = even + 1; base < resident && head < tiles; ++head) {
+      const int64_t piece = ceil_div(tiles - head, segments - 1);
+      int64_t ends = head;
+      while ((resident - base) * (ends / piece) + base * ((ends - head) / piece) < base * (segments - 1)) {
+        ++ends;
+      }
+      consider(segments, head, ends);
+    }
+    if (segments > 16 && base * segments > 4 * resident) {
+      break;
     }
   }
   return best;
@@ -129,12 +150,16 @@ class Windows {
     rows_ = std::clamp<int64_t>(kLargestSlab / tile_bytes, 1, batch_);
     most_tiles_ = std::clamp<int64_t>(kLargestSlab / (tile_bytes * rows_), 1, tiles);
     resident_ = 2 * multiprocessors(exec);
-    window_.segments = tiled_ ? segments_for(rows_ * window_.slabs, most_tiles_, resident_) : 1;
+    cut_ = tiled_ ? cut_window(rows_ * window_.slabs, most_tiles_, resident_) : Cut{1, most_tiles_};
+    window_.segments = cut_.segments;
     blocks_ = std::min(rows_ * window_.slabs * window_.segments, resident_);
     const SelectiveScanForward<T, float>& f = args.forward;
-    plan_.pairs = aligned(f.u, 2) && aligned(f.delta, 2) && aligned(f.z, 2) && aligned(args.dy, 2) &&
-                  aligned(args.du, 2) && aligned(args.ddelta, 2) && aligned(args.dz, 2);
-    plan_.states = states_ == kMostStates && aligned(f.B, 4) && aligned(f.C, 4);
+    const bool good[] = {vectors(f.u, 2, &plan_.u),      vectors(f.delta, 2, &plan_.delta),
+                         vectors(f.z, 2, &plan_.z),      vectors(args.dy, 2, &plan_.dy),
+                         vectors(args.du, 2, &plan_.du), vectors(args.ddelta, 2, &plan_.ddelta),
+                         vectors(args.dz, 2, &plan_.dz), vectors(f.B, 4, &plan_.B),
+                         vectors(f.C, 4, &plan_.C),      states_ == kMostStates};
+    vector_ = std::all_of(std::begin(good), std::end(good), [](bool one) { return one; });
   }
 
   /// Returns the carry of the first step.
@@ -145,22 +170,28 @@ class Windows {
     const Scratch<float> slab(exec_, slab_rows * window_.slabs * 2 * states_);
     const Scratch<float> sums(exec_, sum_count);
     const Scratch<float> scratch(exec_, blocks_ * (tiled_ ? kBlockScratch : kAnyScratch));
+    const int64_t launches = ceil_div(ceil_div(length_, int64_t{kTile}), most_tiles_) * ceil_div(batch_, rows_);
+    const Scratch<unsigned> counters(exec_, launches);
     const Scratch<float> edge(exec_, window_.segments > 1 ? rows_ * window_.segments * width_ * states_ * 2 : 0);
     fill_zero(exec_, sums.get(), sum_count * static_cast<int64_t>(sizeof(float)));
+    fill_zero(exec_, counters.get(), launches * static_cast<int64_t>(sizeof(unsigned)));
     window_.slab = slab.get();
     window_.sums = sums.get();
     plan_.scratch = scratch.get();
     plan_.edge = edge.get();
+    plan_.counter = counters.get();
     float* carry[2] = {carry_, carry_ + batch_ * width_ * states_};
     for (int64_t end = ceil_div(length_, int64_t{kTile}); end > 0; end -= window_.tiles) {
       window_.tiles = std::min(end, most_tiles_);
       window_.tile0 = end - window_.tiles;
+      window_.head = std::min(cut_.head, window_.tiles);
       window_.steps = std::min(end * kTile, length_) - window_.tile0 * kTile;
       window_.carry_in = carry[0];
       window_.carry_out = carry[1];
       for (window_.batch0 = 0; window_.batch0 < batch_; window_.batch0 += rows_) {
         window_.batch = std::min(rows_, batch_ - window_.batch0);
         launch();
+        ++plan_.counter;
       }
       std::swap(carry[0], carry[1]);
     }
@@ -173,19 +204,18 @@ class Windows {
   static constexpr const char* kName = "selective_scan backward";
 
  private:
-  template <bool kPosition>
+  template <bool kPosition, bool kVector>
   void launch_tiles() {
     if (window_.segments > 1) {
       const int64_t edges = window_.batch * window_.slabs * (window_.segments - 1);
-      edges_kernel<T, kPosition>
+      edges_kernel<T, kPosition, kVector>
           <<<static_cast<unsigned>(edges), kBlockThreads, 0, stream_of(exec_)>>>(args_, window_, plan_);
       check_launch(exec_, kName);
     }
-    check_cuda(cudaFuncSetAttribute(tile_kernel<T, kPosition>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                    sizeof(BlockStage)),
-               kName);
-    tile_kernel<T, kPosition><<<static_cast<unsigned>(blocks_), kBlockThreads, sizeof(BlockStage), stream_of(exec_)>>>(
-        args_, window_, plan_);
+    const auto kernel = tile_kernel<T, kPosition, kVector>;
+    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(BlockStage)), kName);
+    kernel<<<static_cast<unsigned>(blocks_), kBlockThreads, sizeof(BlockStage), stream_of(exec_)>>>(args_, window_,
+                                                                                                    plan_);
     check_launch(exec_, kName);
   }
 
@@ -193,10 +223,12 @@ class Windows {
     if (!tiled_) {
       any_states_kernel<T><<<static_cast<unsigned>(blocks_), 32, 0, stream_of(exec_)>>>(args_, window_, plan_.scratch);
       check_launch(exec_, kName);
+    } else if (!vector_) {
+      launch_tiles<true, false>();
     } else if (args_.forward.position) {
-      launch_tiles<true>();
+      launch_tiles<true, true>();
     } else {
-      launch_tiles<false>();
+      launch_tiles<false, true>();
     }
     const int64_t values = window_.batch * window_.steps * 2 * states_;
     if (states_ % 4 == 0) {
@@ -213,6 +245,8 @@ class Windows {
   bool tiled_;
   int64_t rows_, most_tiles_;  // of the batch and of time in a window
   int64_t resident_, blocks_;
+  Cut cut_;
+  bool vector_ = false;
   Window window_{};
   TilePlan plan_{};
   float* carry_;  // two of (B, D, N)
