@@ -23,6 +23,7 @@ struct Window {
   int64_t steps;          // <= tiles * kTile: the last tile of a call may be short
   int64_t slabs;          // blocks of channels
   int64_t segments;       // pieces of the window that are walked side by side
+  int64_t head;           // tiles of the first of them; the others share the rest
   float* slab;            // (slabs, batch, steps, 2 N): dB, then dC
   const float* carry_in;  // (B, D, N): a_t g_t of the step right of the window
   float* carry_out;       // the same, of the window's first step
@@ -47,8 +48,8 @@ __device__ inline float reciprocal(float x) {
   return y;
 }
 
-/// log(1 + v) for v in [0, 1], relative error 2e-7: a minimax polynomial for log(1 + v) / v.
-__device__ inline float log1p_unit(float v) {
+/// log(1 + v) / v for v in [0, 1]: a minimax polynomial, relative error 2e-7 in all.
+__device__ inline float log1p_ratio(float v) {
   float p = 0.005126102f;
   p = fmaf(p, v, -0.029074065f);
   p = fmaf(p, v, 0.077516087f);
@@ -57,14 +58,13 @@ __device__ inline float log1p_unit(float v) {
   p = fmaf(p, v, -0.24835399f);
   p = fmaf(p, v, 0.33318120f);
   p = fmaf(p, v, -0.49999446f);
-  p = fmaf(p, v, 1.0f);
-  return p * v;
+  return fmaf(p, v, 1.0f);
 }
 
-/// x itself above 20, as in the released models.
+/// Above 20 this is x in float32, as in the released models.
 __device__ inline float softplus(float x) {
-  const float curved = fmaxf(x, 0.0f) + log1p_unit(exp2_fast(-fabsf(x) * kLog2E));
-  return x > 20.0f ? x : curved;
+  const float v = exp2_fast(-fabsf(x) * kLog2E);
+  return fmaf(log1p_ratio(v), v, fmaxf(x, 0.0f));
 }
 
 struct ValueAndSlope {
@@ -73,17 +73,17 @@ struct ValueAndSlope {
 
 __device__ inline ValueAndSlope softplus_and_slope(float x) {
   const float v = exp2_fast(-fabsf(x) * kLog2E);
-  const float curved = fmaxf(x, 0.0f) + log1p_unit(v);
-  const float sigmoid = (x < 0.0f ? v : 1.0f) * reciprocal(1.0f + v);
-  return {x > 20.0f ? x : curved, x > 20.0f ? 1.0f : sigmoid};
+  return {fmaf(log1p_ratio(v), v, fmaxf(x, 0.0f)), (x < 0.0f ? v : 1.0f) * reciprocal(1.0f + v)};
 }
 
+__device__ inline float sigmoid(float x) { return reciprocal(1.0f + exp2_fast(-x * kLog2E)); }
+
+__device__ inline float silu(float x) { return fmaxf(x, -3.4028234e38f) * sigmoid(x); }
+
 __device__ inline ValueAndSlope silu_and_slope(float x) {
-  const float v = exp2_fast(-fabsf(x) * kLog2E);
-  const float sigmoid = (x < 0.0f ? v : 1.0f) * reciprocal(1.0f + v);
-  const float finite = fmaxf(x, -3.4028234e38f);
-  const float value = finite * sigmoid;
-  return {value, fmaf(fminf(value, 3.4028234e38f), 1.0f - sigmoid, sigmoid)};
+  const float s = sigmoid(x);
+  const float value = fmaxf(x, -3.4028234e38f) * s;
+  return {value, fmaf(fminf(value, 3.4028234e38f), 1.0f - s, s)};
 }
 
 }  // namespace blockstate::kernels::cuda::scan_backward
