@@ -8,7 +8,8 @@
 
 namespace blockstate::kernels::cuda {
 
-/// False where it has done nothing: another GPU, another shape, addresses or strides that are not multiples of 16 bytes.
+/// False where it has done nothing: another GPU, another shape, addresses or strides that are not multiples of 16
+/// bytes.
 inline bool attention_backward_wgmma(const Exec&, const AttentionBackward<float, float>&) { return false; }
 bool attention_backward_wgmma(const Exec& exec, const AttentionBackward<BFloat16, float>& args);
 
