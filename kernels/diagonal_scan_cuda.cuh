@@ -1,5 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the CUDA files of the diagonal scan share.
+//
+// Blocks. A channel's recurrence over a block of kBlock steps, from the state H before it:
+//   y[k] = Re sum_p c a^(k+1) H + sum_(i<=k) K[k-i] u[i],   H' = a^kBlock H + sum_i a^(kBlock-1-i) u[i]
+// with K[l] = Re sum_p c a^l (+ D at l = 0): products with matrices of the channel. The columns that are multiplied are
+// kRows segments of the sequence (or of several sequences) side by side, so that H' needs no exchange between lanes.
+// The products run on the tensor cores with float32's accuracy: each float is the sum of three bfloat16, and the six
+// largest of the nine products of such sums are kept (the rest is below 2^-23 of the whole). States are added up
+// outside of them, rounded to nearest. Segments first run from zero without output; a fold over their final states
+// gives where each starts.
+// Backward in time (E: adjoint of the state, conjugated; k counts from the right end of a block):
+//   du[k] = Re sum_p a^k E + sum_(i<=k) K[k-i] dy[i],   E' = a^kBlock E + sum_i c a^(kBlock-i) dy[i]
 #pragma once
 
 #include "kernels/cuda_support.cuh"
@@ -14,5 +25,57 @@ template <class T>
 void diagonal_scan_forward_direct(const Exec& exec, const DiagonalScanForward<T, float>& args);
 template <class T>
 void diagonal_scan_backward_direct(const Exec& exec, const DiagonalScanBackward<T, float>& args);
+
+// --- blocks ----------------------------------------------------------------------------------------------------------
+
+inline constexpr int kBlock = 16;        // steps
+inline constexpr int kRows = 16;         // segments side by side in a warp
+inline constexpr int kGroup = 8;         // channels of a thread block, a warp each
+inline constexpr int kBlockStates = 32;  // complex states; channels with fewer are filled up with zeros
+inline constexpr int kPieces = 3;        // bfloat16 a float is split into
+inline constexpr int kBlocksPerCheckpoint = static_cast<int>(kDiagonalCheckpoint / kBlock);
+static_assert(kDiagonalCheckpoint % kBlock == 0, "checkpoints lie between blocks");
+
+// Words of a lane in a channel's tables, in the order in which mma wants its right-hand matrices.
+inline constexpr int kInject = 0;                              // [piece][tile of 4 states][2]
+inline constexpr int kRead = kInject + kPieces * 8 * 2;        // [piece][8 states][8 steps][2]
+inline constexpr int kToeplitz = kRead + kPieces * 4 * 2 * 2;  // [piece][8 steps][2]
+inline constexpr int kPower = kToeplitz + kPieces * 2 * 2;     // [tile][re im]: a^kBlock, float
+inline constexpr int kRest = kPower + 16;  // [tile][re im]: what kBlocksPerCheckpoint products with it lack, float
+inline constexpr int kTableWords = kRest + 16;
+
+/// Events of a block: bit k: its step k starts a record; bit 16 + k: step k is padding.
+inline constexpr uint32_t kAllPadding = 0xffff0000u;
+
+/// How the work on B sequences is cut: `segments` of `length` steps each, a multiple of kDiagonalCheckpoint.
+struct Segments {
+  int64_t count;
+  int64_t length;
+};
+
+/// One pass over all segments.
+template <class T>
+struct BlockScan {
+  View<const T, 3> in;  // u; dy on the way back
+  View<T, 3> out;       // y; du. Absent: states only
+  View<const float, 3> a, c;
+  View<const float, 1> D;
+  View<const float, 4> initial;  // dfinal on the way back
+  View<float, 4> final;          // dinitial
+  View<float, 5> checkpoint;     // the state before (on the way back: after) each kDiagonalCheckpoint steps
+  const uint32_t* tables;        // [channel][kTableWords][lane]
+  const uint32_t* events;        // [b][block], or null
+  float2* carry;                 // [b][segment][channel][kBlockStates]: where each starts; states only: where it ends
+  Segments segments;
+};
+
+/// Tables, events and carries of a pass, and the pass without output that makes the carries.
+template <class T>
+void run_block_scan(const Exec& exec, BlockScan<T> scan, View<const int64_t, 2> position, bool reverse);
+
+/// True where blocks serve the shape.
+bool fits_blocks(int64_t length, int64_t states);
+
+Segments plan_segments(const Exec& exec, int64_t batch, int64_t length, int64_t channels);
 
 }  // namespace blockstate::kernels::cuda
