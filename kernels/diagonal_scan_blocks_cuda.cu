@@ -7,85 +7,70 @@ namespace blockstate::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 32 * kGroup;
-constexpr int kStages = 6;  // blocks of input under way
 static_assert(kThreads == kRows * kBlock, "a thread moves one step of one segment");
 
 template <class T>
 struct Shared {
-  T in[kStages][kRows * kBlock * kGroup];
-  T out[2][kRows * kBlock * kGroup];
+  T in[kRing][kDepth * kBlockElements];
+  T out[2][kDepth * kBlockElements];
   float saved[32][kThreads];  // states before a block with events
 };
 
-/// Where a warp's element of (row, step) lies: neighbouring rows are swapped pairwise against bank conflicts.
-__device__ inline int place_of(int row, int step) { return (row * kBlock + (step ^ (row & 1))) * kGroup; }
-
-/// The segment that a row of a thread block walks, in the order of the walk.
-template <class T, bool kReverse>
-struct Row {
-  int64_t b = 0, segment = 0, first = 0;
-  int64_t length = 0;  // of the sequence; 0 for rows that are not in use
-  int64_t steps = 0;   // of the segment
-
-  __device__ Row(const BlockScan<T>& args, int64_t row) {
-    if (row < args.in.size[0] * args.segments.count) {
-      b = row / args.segments.count;
-      segment = row % args.segments.count;
-      first = segment * args.segments.length;
-      length = args.in.size[1];
-      steps = args.segments.length;
-    }
-  }
-  /// Time of the n-th step of the walk.
-  __device__ int64_t time(int64_t n) const { return kReverse ? first + steps - 1 - n : first + n; }
-  /// Events of the n-th block of the walk.
-  __device__ uint32_t events(const BlockScan<T>& args, int64_t n) const {
-    const int64_t block = kReverse ? first / kBlock + steps / kBlock - 1 - n : first / kBlock + n;
-    const int64_t left = length - block * kBlock;
-    if (left <= 0) {
-      return kAllPadding;
-    }
-    uint32_t found = args.events != nullptr ? args.events[b * ceil_div<int64_t>(length, kBlock) + block] : 0;
-    if (left < kBlock) {
-      found |= kAllPadding << left;
-    }
-    return kReverse ? (__brev(found) >> 16) | (__brev(found) << 16) : found;
-  }
-};
-
-/// Copies a thread's step of a block into shared memory, zeros past the end.
 template <class T>
-__device__ inline void fetch(const BlockScan<T>& args, int64_t b, int64_t t, int64_t length, int64_t channel,
-                             bool vector, T* to) {
-  const T* from = args.in.data + b * args.in.stride[0] + t * args.in.stride[1] + channel;
-  const bool inside = t < length;
-  if (vector) {
-#pragma unroll
-    for (int i = 0; i < static_cast<int>(kGroup * sizeof(T) / 16); ++i) {
-      copy_async(to + i * (16 / sizeof(T)), inside ? from + i * (16 / sizeof(T)) : args.in.data, inside);
-    }
-  } else {
-    for (int i = 0; i < kGroup; ++i) {
-      to[i] = inside && channel + i < args.in.size[2] ? from[i] : from_float<T>(0.0f);
-    }
+__device__ __noinline__ void put_each(const T* from, int64_t count, T* to) {
+  for (int i = 0; i < kGroup && i < count; ++i) {
+    to[i] = from[i];
   }
 }
 
 template <class T>
-__device__ inline void put(const BlockScan<T>& args, int64_t b, int64_t t, int64_t length, int64_t channel, bool vector,
+__device__ inline void put(const View<T, 3>& out, int64_t b, int64_t t, int64_t length, int64_t channel, bool vector,
                            const T* from) {
   if (t >= length) {
     return;
   }
-  T* to = args.out.data + b * args.out.stride[0] + t * args.out.stride[1] + channel;
+  T* to = out.data + b * out.stride[0] + t * out.stride[1] + channel;
   if (vector) {
 #pragma unroll
     for (int i = 0; i < static_cast<int>(kGroup * sizeof(T) / 16); ++i) {
       reinterpret_cast<uint4*>(to)[i] = reinterpret_cast<const uint4*>(from)[i];
     }
   } else {
-    for (int i = 0; i < kGroup && channel + i < args.out.size[2]; ++i) {
-      to[i] = from[i];
+    put_each(from, out.size[2] - channel, to);
+  }
+}
+
+/// State p of channel d where a row's segment starts.
+template <class T, bool kReverse>
+__device__ inline float2 start_of(const BlockScan<T>& args, const Row<kReverse>& row, int64_t d, int64_t p) {
+  if (row.length == 0) {
+    return {0, 0};
+  }
+  if (args.segments.count > 1) {
+    return args.carry[((row.b * args.segments.count + row.segment) * args.in.size[2] + d) * kBlockStates + p];
+  }
+  if (!args.initial || p >= args.a.size[1]) {
+    return {0, 0};
+  }
+  return {args.initial(row.b, d, p, 0), kReverse ? -args.initial(row.b, d, p, 1) : args.initial(row.b, d, p, 1)};
+}
+
+/// The states before stage n.
+template <class T, bool kReverse>
+__device__ __noinline__ void store_checkpoint(const BlockScan<T>& args, const Row<kReverse> (&rows)[2], int64_t n,
+                                              int64_t d, bool served, const float (&H)[8][4]) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int64_t window = (rows[half].first + n * kStage) / kDiagonalCheckpoint;
+    if (!served || window * kDiagonalCheckpoint >= rows[half].length) {
+      continue;
+    }
+#pragma unroll
+    for (int i = 0; i < 16; ++i) {
+      const int64_t p = 4 * (i / 2) + threadIdx.x % 4;
+      if (p < args.a.size[1]) {
+        args.checkpoint(rows[half].b, window, p, i % 2, d) = H[i / 2][2 * half + i % 2];
+      }
     }
   }
 }
@@ -152,24 +137,42 @@ __device__ __noinline__ void walk_events(const BlockScan<T>& args, int64_t d, ui
   }
 }
 
-/// The warp's channel of a block as the left-hand matrix (rows, steps) of mma, split into `kParts` bfloat16.
-template <int kParts, class T>
-__device__ inline void load_inputs(const T* in, uint32_t (&parts)[kParts][4]) {
-  const int row = threadIdx.x % 32 / 4, step = 2 * (threadIdx.x % 4);
+/// y of a block from the states before it and its inputs: (rows, 8 steps) twice.
+template <int kParts>
+__device__ inline void read_states(const uint32_t (&inputs)[kParts][4], const float (&H)[8][4],
+                                   const uint32_t (&read)[kPieces][8][2], const uint32_t (&toeplitz)[kPieces][2][2],
+                                   float (&sums)[2][4]) {
+  float parts[2][2][4] = {};  // even and odd pairs of tiles: two chains each, to hide the latency
 #pragma unroll
-  for (int r = 0; r < 4; ++r) {
-    const T first = in[place_of(row + r % 2 * 8, step + r / 2 * 8)];
-    const T second = in[place_of(row + r % 2 * 8, step + r / 2 * 8 + 1)];
-    if constexpr (kParts == 1) {
-      parts[0][r] = static_cast<uint32_t>(first.bits) | static_cast<uint32_t>(second.bits) << 16;
-    } else {
+  for (int i = 0; i < 2; ++i) {
+    product<kParts>(inputs, toeplitz, i, parts[i][1]);
+  }
+#pragma unroll
+  for (int pair = 0; pair < 4; ++pair) {
+    uint32_t states[kPieces][4];
+#pragma unroll
+    for (int r = 0; r < 4; ++r) {
       uint32_t split[kPieces];
-      split_pair(first, second, split);
+      split_pair(H[2 * pair + r / 2][r % 2 * 2], H[2 * pair + r / 2][r % 2 * 2 + 1], split);
 #pragma unroll
       for (int i = 0; i < kPieces; ++i) {
-        parts[i][r] = split[i];
+        states[i][r] = split[i];
       }
     }
+#pragma unroll
+    for (int order = kPieces - 1; order >= 0; --order) {
+#pragma unroll
+      for (int piece = 0; piece <= order; ++piece) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          multiply_add(states[piece], read[order - piece][2 * pair + i], parts[i][pair % 2]);
+        }
+      }
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    sums[i / 4][i % 4] = parts[i / 4][0][i % 4] + parts[i / 4][1][i % 4];
   }
 }
 
@@ -184,27 +187,25 @@ __global__ void __launch_bounds__(kThreads, 1) block_scan_kernel(const __grid_co
   const int64_t d = served ? group + warp : channels - 1;  // warps without a channel keep step with the others
   const int64_t first_row = static_cast<int64_t>(blockIdx.y) * kRows;
   // The step that this thread moves, and the rows whose states it holds.
-  const Row<T, kReverse> moved(args, first_row + threadIdx.x / kBlock);
-  const int step = threadIdx.x % kBlock;
-  const int place = place_of(threadIdx.x / kBlock, step);
-  const Row<T, kReverse> rows[2] = {{args, first_row + lane / 4}, {args, first_row + lane / 4 + 8}};
+  const int64_t batch = args.in.size[0], length = args.in.size[1];
+  const Row<kReverse> moved(batch, length, args.segments, first_row + threadIdx.x / kBlock);
+  const Row<kReverse> rows[2] = {{batch, length, args.segments, first_row + lane / 4},
+                                 {batch, length, args.segments, first_row + lane / 4 + 8}};
+  const int step = threadIdx.x % kBlock, place = place_of(threadIdx.x / kBlock, step);
   const bool vector_in = group + kGroup <= channels && aligned(args.in);
   const bool vector_out = kOutput && group + kGroup <= channels && aligned(args.out);
 
-  uint32_t inject[kPieces][8][2], read[kPieces][4][2][2], toeplitz[kPieces][2][2];
+  uint32_t inject[kPieces][8][2], read[kPieces][8][2], toeplitz[kPieces][2][2];
   float power[8][2];
   const uint32_t* const table = args.tables + d * kTableWords * 32 + lane;
 #pragma unroll
   for (int i = 0; i < kPieces * 16; ++i) {
     inject[i / 16][i / 2 % 8][i % 2] = table[(kInject + i) * 32];
+    read[i / 16][i / 2 % 8][i % 2] = kOutput ? table[(kRead + i) * 32] : 0;
   }
 #pragma unroll
-  for (int i = 0; kOutput && i < kPieces * 16; ++i) {
-    read[i / 16][i / 4 % 4][i / 2 % 2][i % 2] = table[(kRead + i) * 32];
-  }
-#pragma unroll
-  for (int i = 0; kOutput && i < kPieces * 4; ++i) {
-    toeplitz[i / 4][i / 2 % 2][i % 2] = table[(kToeplitz + i) * 32];
+  for (int i = 0; i < kPieces * 4; ++i) {
+    toeplitz[i / 4][i / 2 % 2][i % 2] = kOutput ? table[(kToeplitz + i) * 32] : 0;
   }
 #pragma unroll
   for (int i = 0; i < 16; ++i) {
@@ -216,170 +217,133 @@ __global__ void __launch_bounds__(kThreads, 1) block_scan_kernel(const __grid_co
   for (int tile = 0; tile < 8; ++tile) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int64_t p = 4 * tile + lane % 4;
-      float2 start = {0, 0};
-      if (kOutput && rows[half].length > 0) {
-        if (args.segments.count > 1) {
-          start =
-              args.carry[((rows[half].b * args.segments.count + rows[half].segment) * channels + d) * kBlockStates + p];
-        } else if (args.initial && p < args.a.size[1]) {
-          start = {args.initial(rows[half].b, d, p, 0), args.initial(rows[half].b, d, p, 1)};
-          start.y = kReverse ? -start.y : start.y;
-        }
-      }
+      const float2 start = kOutput ? start_of(args, rows[half], d, 4 * tile + lane % 4) : float2{0, 0};
       H[tile][2 * half] = start.x;
       H[tile][2 * half + 1] = start.y;
     }
   }
 
-  const int64_t blocks = ceil_div<int64_t>(min(args.segments.length, args.in.size[1]), kBlock);
   // Backwards, a short sequence starts after the padding of its only segment.
-  const int64_t skipped = kReverse ? (args.segments.length - blocks * kBlock) / kBlock : 0;
-  const int64_t end = skipped + blocks;
-  for (int i = 0; i < kStages - 1; ++i) {
-    if (i < blocks) {
-      fetch(args, moved.b, moved.time((skipped + i) * kBlock + step), moved.length, group, vector_in,
-            shared.in[i] + place);
+  const int64_t end = args.segments.length / kStage,
+                stages = ceil_div<int64_t>(min(args.segments.length, length), kStage);
+  const int64_t begin = kReverse ? end - stages : 0, last = begin + stages;
+  const auto fetch_stage = [&](int64_t n, int slot) {
+    if (n < last) {
+      T* const to = shared.in[slot] + place;
+#pragma unroll
+      for (int i = 0; i < kDepth; ++i) {
+        fetch(args.in, moved.b, moved.time(n * kStage + i * kBlock + step), moved.length, group, vector_in,
+              to + i * kBlockElements);
+      }
     }
     commit_async();
+  };
+  const auto put_stage = [&](int64_t n) {
+    const T* const from = shared.out[n % 2] + place;
+#pragma unroll
+    for (int i = 0; i < kDepth; ++i) {
+      put(args.out, moved.b, moved.time(n * kStage + i * kBlock + step), moved.length, group, vector_out,
+          from + i * kBlockElements);
+    }
+  };
+  for (int i = 0; i < kRing - 1; ++i) {
+    fetch_stage(begin + i, i);
   }
-  int stage = 0;
+  int slot = 0;
 #pragma unroll 1
-  for (int64_t n = skipped; n < end; ++n) {
-    wait_async<kStages - 2>();
+  for (int64_t n = begin; n < last; ++n) {
+    wait_async<kRing - 2>();
     __syncthreads();
-    {
-      const int64_t ahead = n + kStages - 1;
-      const int to = stage == 0 ? kStages - 1 : stage - 1;
-      if (ahead < end) {
-        fetch(args, moved.b, moved.time(ahead * kBlock + step), moved.length, group, vector_in, shared.in[to] + place);
-      }
-      commit_async();
-      if (kOutput && n > skipped) {
-        put(args, moved.b, moved.time((n - 1) * kBlock + step), moved.length, group, vector_out,
-            shared.out[(n - 1) & 1] + place);
+    fetch_stage(n + kRing - 1, slot == 0 ? kRing - 1 : slot - 1);
+    if (kOutput && n > begin) {
+      put_stage(n - 1);
+    }
+    const T* const stage_in = shared.in[slot] + warp;
+    T* const stage_out = shared.out[n % 2] + warp;
+    slot = slot + 1 == kRing ? 0 : slot + 1;
+    // Bit i: block i of the stage has events in one of the warp's rows.
+    uint32_t eventful = 0;
+    if (!__all_sync(0xffffffffu, args.events == nullptr && rows[0].inside(n * kStage, kStage) &&
+                                     rows[1].inside(n * kStage, kStage))) {
+#pragma unroll
+      for (int i = 0; i < kDepth; ++i) {
+        const uint32_t found =
+            rows[0].events(args.events, n * kDepth + i) | rows[1].events(args.events, n * kDepth + i);
+        eventful |= __any_sync(0xffffffffu, found != 0) ? 1u << i : 0;
       }
     }
-    const T* const in = shared.in[stage] + warp;
-    T* const out = shared.out[n & 1] + warp;
-    stage = stage + 1 == kStages ? 0 : stage + 1;
-    const uint32_t events[2] = {rows[0].events(args, n), rows[1].events(args, n)};
-    const bool any = __any_sync(0xffffffffu, (events[0] | events[1]) != 0);
-
-    if (kOutput && args.checkpoint && n % kBlocksPerCheckpoint == 0) {
+    if (kOutput && args.checkpoint && n % kStagesPerCheckpoint == 0) {
+      store_checkpoint(args, rows, n, d, served, H);
+    }
+#pragma unroll 1
+    for (int i = 0; i < kDepth; ++i) {
+      const T* const in = stage_in + i * kBlockElements;
+      T* const out = stage_out + i * kBlockElements;
+      const bool any = eventful >> i & 1;
+      if (any) {
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int64_t window =
-            min(rows[half].time(n * kBlock), rows[half].time(n * kBlock + kBlock - 1)) / kDiagonalCheckpoint;
-        const bool wanted = served && window * kDiagonalCheckpoint < rows[half].length;
-#pragma unroll
-        for (int i = 0; i < 16; ++i) {
-          const int64_t p = 4 * (i / 2) + lane % 4;
-          if (wanted && p < args.a.size[1]) {
-            args.checkpoint(rows[half].b, window, p, i % 2, d) = H[i / 2][2 * half + i % 2];
-          }
+        for (int at = 0; at < 32; ++at) {
+          shared.saved[at][threadIdx.x] = H[at / 4][at % 4];
         }
       }
-    }
-    if (any) {
+      uint32_t inputs[kParts][4];
+      load_inputs(in, inputs);
+      if (kOutput) {
+        float sums[2][4];
+        read_states<kParts>(inputs, H, read, toeplitz, sums);
 #pragma unroll
-      for (int i = 0; i < 32; ++i) {
-        shared.saved[i][threadIdx.x] = H[i / 4][i % 4];
-      }
-    }
-
-    uint32_t inputs[kParts][4];
-    load_inputs(in, inputs);
-    if (kOutput) {
-      float sums[2][2][4] = {};  // [8 steps][even and odd tiles]: two chains each, to hide the latency
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        product<kParts>(inputs, toeplitz, i, sums[i][0]);
-      }
-#pragma unroll
-      for (int tile = 0; tile < 4; ++tile) {
-        uint32_t states[kPieces][4];
-#pragma unroll
-        for (int r = 0; r < 4; ++r) {
-          uint32_t split[kPieces];
-          split_pair(H[2 * tile + r / 2][r % 2 * 2], H[2 * tile + r / 2][r % 2 * 2 + 1], split);
-#pragma unroll
-          for (int i = 0; i < kPieces; ++i) {
-            states[i][r] = split[i];
-          }
-        }
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          const uint32_t table_of[kPieces][1][2] = {{{read[0][tile][i][0], read[0][tile][i][1]}},
-                                                    {{read[1][tile][i][0], read[1][tile][i][1]}},
-                                                    {{read[2][tile][i][0], read[2][tile][i][1]}}};
-          product<kPieces>(states, table_of, 0, sums[i][tile % 2]);
+        for (int at = 0; at < 8; ++at) {
+          const int k = at / 4 * 8 + 2 * (lane % 4) + at % 2;
+          out[place_of(lane / 4 + at / 2 % 2 * 8, k)] = from_float<T>(sums[at / 4][at % 4]);
         }
       }
-#pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        const int row = i / 4, at = i / 2 % 2, k = at * 8 + 2 * (lane % 4) + i % 2;
-        if (events[row] == 0) {
-          out[place_of(lane / 4 + 8 * row, k)] =
-              from_float<T>(sums[at][0][2 * row + i % 2] + sums[at][1][2 * row + i % 2]);
-        }
-      }
-    }
-#pragma unroll
-    for (int tile = 0; tile < 8; ++tile) {
-      float added[4] = {};
-      product<kParts>(inputs, inject, tile, added);
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const float re = H[tile][2 * half], im = H[tile][2 * half + 1];
-        H[tile][2 * half] = fmaf(-power[tile][1], im, fmaf(power[tile][0], re, added[2 * half]));
-        H[tile][2 * half + 1] = fmaf(power[tile][1], re, fmaf(power[tile][0], im, added[2 * half + 1]));
-      }
-    }
-    if (any) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        if (__any_sync(0xffffffffu, events[half] != 0)) {
-          float states[16];
-#pragma unroll
-          for (int i = 0; i < 16; ++i) {
-            states[i] = shared.saved[i / 2 * 4 + 2 * half + i % 2][threadIdx.x];
-          }
-          walk_events<T, kReverse, kOutput>(args, d, events[half], lane / 4 + 8 * half, in, out, states);
-#pragma unroll
-          for (int i = 0; i < 16; ++i) {
-            float& to = H[i / 2][2 * half + i % 2];
-            to = events[half] != 0 ? states[i] : to;
-          }
-        }
-      }
-    }
-    if (n % kBlocksPerCheckpoint == kBlocksPerCheckpoint - 1) {
 #pragma unroll
       for (int tile = 0; tile < 8; ++tile) {
-        const float rest_re = __uint_as_float(table[(kRest + 2 * tile) * 32]);
-        const float rest_im = __uint_as_float(table[(kRest + 2 * tile + 1) * 32]);
+        float added[4] = {};
+        product<kParts>(inputs, inject, tile, added);
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
           const float re = H[tile][2 * half], im = H[tile][2 * half + 1];
-          H[tile][2 * half] = fmaf(-rest_im, im, fmaf(rest_re, re, re));
-          H[tile][2 * half + 1] = fmaf(rest_im, re, fmaf(rest_re, im, im));
+          H[tile][2 * half] = fmaf(-power[tile][1], im, fmaf(power[tile][0], re, added[2 * half]));
+          H[tile][2 * half + 1] = fmaf(power[tile][1], re, fmaf(power[tile][0], im, added[2 * half + 1]));
         }
       }
+      if (any) {
+        __syncwarp();  // the outputs of rows with events are written again
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const uint32_t events = rows[half].events(args.events, n * kDepth + i);
+          if (__any_sync(0xffffffffu, events != 0)) {
+            float states[16];
+#pragma unroll
+            for (int at = 0; at < 16; ++at) {
+              states[at] = shared.saved[at / 2 * 4 + 2 * half + at % 2][threadIdx.x];
+            }
+            walk_events<T, kReverse, kOutput>(args, d, events, lane / 4 + 8 * half, in, out, states);
+#pragma unroll
+            for (int at = 0; at < 16; ++at) {
+              float& to = H[at / 2][2 * half + at % 2];
+              to = events != 0 ? states[at] : to;
+            }
+          }
+        }
+      }
+    }
+    if (n % kStagesPerCheckpoint == kStagesPerCheckpoint - 1) {
+      correct_states(table, H);
     }
   }
   wait_async<0>();
   __syncthreads();
-  if (kOutput && end > skipped) {
-    put(args, moved.b, moved.time((end - 1) * kBlock + step), moved.length, group, vector_out,
-        shared.out[(end - 1) & 1] + place);
+  if (kOutput && last > begin) {
+    put_stage(last - 1);
   }
 
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const Row<T, kReverse>& row = rows[half];
-    const bool last = row.segment == (kReverse ? 0 : args.segments.count - 1);
-    if (!served || row.length == 0 || (kOutput && !(last && args.final))) {
+    const Row<kReverse>& row = rows[half];
+    const bool is_last = row.segment == (kReverse ? 0 : args.segments.count - 1);
+    if (!served || row.length == 0 || (kOutput && !(is_last && args.final))) {
       continue;
     }
 #pragma unroll
@@ -415,7 +379,7 @@ void run_block_scan(const Exec& exec, BlockScan<T> scan, View<const int64_t, 2> 
   const int64_t batch = scan.in.size[0], length = scan.in.size[1], channels = scan.in.size[2];
   const int64_t blocks = ceil_div<int64_t>(length, kBlock), rows = batch * scan.segments.count;
   const Scratch<uint32_t> tables(exec, channels * kTableWords * 32);
-  make_tables(exec, scan.a, scan.c, scan.D, reverse, tables.get());
+  make_tables(exec, scan.a, scan.c, scan.D, reverse ? Tables::kReverse : Tables::kForward, tables.get());
   scan.tables = tables.get();
   const Scratch<uint32_t> events(exec, position ? batch * blocks : 0);
   const Scratch<int64_t> kept(exec, position ? rows : 0);
@@ -423,14 +387,14 @@ void run_block_scan(const Exec& exec, BlockScan<T> scan, View<const int64_t, 2> 
     find_events(exec, position, scan.segments, events.get(), kept.get());
     scan.events = events.get();
   }
-  const Scratch<float2> carry(exec, scan.segments.count > 1 ? rows * channels * kBlockStates : 0);
-  scan.carry = carry.get();
   if (scan.segments.count > 1) {
     reverse ? launch<T, true, false>(exec, scan, op) : launch<T, false, false>(exec, scan, op);
     fold_carries(exec, scan.a, scan.initial, length, scan.segments, position ? kept.get() : nullptr, reverse, batch,
                  scan.carry);
   }
-  reverse ? launch<T, true, true>(exec, scan, op) : launch<T, false, true>(exec, scan, op);
+  if (scan.out) {
+    reverse ? launch<T, true, true>(exec, scan, op) : launch<T, false, true>(exec, scan, op);
+  }
 }
 
 template void run_block_scan<float>(const Exec&, BlockScan<float>, View<const int64_t, 2>, bool);

@@ -22,6 +22,8 @@ void diagonal_scan_forward(const Exec& exec, const DiagonalScanForward<T, float>
   scan.final = args.final;
   scan.checkpoint = args.checkpoint;
   scan.segments = plan_segments(exec, batch, length, channels);
+  const Scratch<float2> carry(exec, carry_size(batch, channels, scan.segments));
+  scan.carry = carry.get();
   run_block_scan(exec, scan, args.position, false);
 }
 

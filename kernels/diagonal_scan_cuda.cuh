@@ -23,8 +23,6 @@ inline constexpr int64_t kMaxDiagonalStates = 256;
 // diagonal_scan_direct_cuda.cu: any shape, step by step. The shapes have been checked.
 template <class T>
 void diagonal_scan_forward_direct(const Exec& exec, const DiagonalScanForward<T, float>& args);
-template <class T>
-void diagonal_scan_backward_direct(const Exec& exec, const DiagonalScanBackward<T, float>& args);
 
 // --- blocks ----------------------------------------------------------------------------------------------------------
 
@@ -47,11 +45,25 @@ inline constexpr int kTableWords = kRest + 16;
 /// Events of a block: bit k: its step k starts a record; bit 16 + k: step k is padding.
 inline constexpr uint32_t kAllPadding = 0xffff0000u;
 
+/// What the tables hold: for y, for du, or for the gradients of a and c, where the powers a^(kBlock-1-k) are followed
+/// by their derivatives, (kBlock-1-k) a^(kBlock-2-k), in the place of kRead.
+enum class Tables { kForward, kReverse, kGradient };
+
 /// How the work on B sequences is cut: `segments` of `length` steps each, a multiple of kDiagonalCheckpoint.
 struct Segments {
   int64_t count;
   int64_t length;
 };
+
+/// diagonal_scan_direct_cuda.cu: step by step. `carry` (where each segment starts, as in BlockScan) is read if there
+/// are several segments.
+template <class T>
+void diagonal_scan_backward_direct(const Exec& exec, const DiagonalScanBackward<T, float>& args, Segments segments,
+                                   const float2* carry);
+
+inline int64_t carry_size(int64_t batch, int64_t channels, Segments segments) {
+  return segments.count > 1 ? batch * segments.count * channels * kBlockStates : 0;
+}
 
 /// One pass over all segments.
 template <class T>
@@ -62,16 +74,24 @@ struct BlockScan {
   View<const float, 1> D;
   View<const float, 4> initial;  // dfinal on the way back
   View<float, 4> final;          // dinitial
-  View<float, 5> checkpoint;     // the state before (on the way back: after) each kDiagonalCheckpoint steps
+  View<float, 5> checkpoint;     // forward only
   const uint32_t* tables;        // [channel][kTableWords][lane]
   const uint32_t* events;        // [b][block], or null
-  float2* carry;                 // [b][segment][channel][kBlockStates]: where each starts; states only: where it ends
+  float2* carry;  // [b][segment][channel][kBlockStates], unless there is one: where each starts (from its pass without
+                  // output: where it ends)
   Segments segments;
 };
 
-/// Tables, events and carries of a pass, and the pass without output that makes the carries.
+/// A pass with its tables, events and carries. `scan` has all but tables and events; where it has several segments its
+/// carry holds on return where each starts.
 template <class T>
 void run_block_scan(const Exec& exec, BlockScan<T> scan, View<const int64_t, 2> position, bool reverse);
+
+/// Adds the gradients of a, c and D over whole windows of kDiagonalCheckpoint steps without events. `carry`: where each
+/// segment of the way back starts.
+template <class T>
+void run_block_gradients(const Exec& exec, const DiagonalScanBackward<T, float>& args, Segments segments,
+                         const float2* carry);
 
 /// True where blocks serve the shape.
 bool fits_blocks(int64_t length, int64_t states);

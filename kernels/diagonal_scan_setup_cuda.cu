@@ -39,7 +39,7 @@ __device__ uint32_t pair_of(double first, double second, int order) {
 /// One block a channel. mma's right-hand matrix gives lane i the rows 2 (i % 4) + {0, 1} (+ 8 in the second register)
 /// of column i / 4.
 __global__ void __launch_bounds__(kThreads) tables_kernel(View<const float, 3> a, View<const float, 3> c,
-                                                          View<const float, 1> D, bool reverse, uint32_t* tables) {
+                                                          View<const float, 1> D, Tables kind, uint32_t* tables) {
   __shared__ double2 powers[kBlock + 1][kBlockStates], out[kBlockStates];
   __shared__ double response[kBlock];
   const int64_t d = blockIdx.x;
@@ -64,16 +64,27 @@ __global__ void __launch_bounds__(kThreads) tables_kernel(View<const float, 3> a
   }
   __syncthreads();
   const auto inject = [&](int k, int p, int part) {
-    const double2 value = reverse ? multiply(out[p], powers[kBlock - k][p]) : powers[kBlock - 1 - k][p];
+    const double2 value =
+        kind == Tables::kReverse ? multiply(out[p], powers[kBlock - k][p]) : powers[kBlock - 1 - k][p];
     return part == 0 ? value.x : value.y;
   };
-  const auto read = [&](int k, int p) { return reverse ? powers[k][p] : multiply(out[p], powers[k + 1][p]); };
+  const auto read = [&](int k, int p) {
+    return kind == Tables::kReverse ? powers[k][p] : multiply(out[p], powers[k + 1][p]);
+  };
+  const auto slope = [&](int k, int p, int part) {
+    const int times = kBlock - 1 - k;
+    const double2 value = times == 0 ? double2{0, 0} : powers[times - 1][p];
+    return times * (part == 0 ? value.x : value.y);
+  };
   for (int i = thread; i < kTableWords * 32; i += kThreads) {
     const int word = i / 32, lane = i % 32, row = 2 * (lane % 4) + word % 2 * 8, column = lane / 4;
     uint32_t value;
     if (word < kRead) {
       const int order = word / 16, p = word / 2 % 8 * 4 + column / 2;
       value = pair_of(inject(row, p, column % 2), inject(row + 1, p, column % 2), order);
+    } else if (kind == Tables::kGradient && word < kToeplitz) {
+      const int at = word - kRead, order = at / 16, p = at / 2 % 8 * 4 + column / 2;
+      value = pair_of(slope(row, p, column % 2), slope(row + 1, p, column % 2), order);
     } else if (word < kToeplitz) {
       const int at = word - kRead, order = at / 16, p = at / 4 % 4 * 8 + row / 2, k = at / 2 % 2 * 8 + column;
       const double2 weight = read(k, p);
@@ -173,9 +184,9 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-void make_tables(const Exec& exec, View<const float, 3> a, View<const float, 3> c, View<const float, 1> D, bool reverse,
+void make_tables(const Exec& exec, View<const float, 3> a, View<const float, 3> c, View<const float, 1> D, Tables kind,
                  uint32_t* tables) {
-  tables_kernel<<<static_cast<unsigned>(a.size[0]), kThreads, 0, stream_of(exec)>>>(a, c, D, reverse, tables);
+  tables_kernel<<<static_cast<unsigned>(a.size[0]), kThreads, 0, stream_of(exec)>>>(a, c, D, kind, tables);
   check_launch(exec, "diagonal_scan");
 }
 
