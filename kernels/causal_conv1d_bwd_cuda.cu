@@ -27,15 +27,11 @@ struct BackwardWalk {
   float tap[kTaps][kWidth], constant[kWidth], past[kTaps][kWidth];
   float owed[kTaps][kWidth];     // owed[j]: the gradient so far of the input j steps ago
   float sum[kTaps + 1][kWidth];  // of the taps, and of the bias
-  const T* x;
-  const T* dy;
   T* dx;
   int plain_end;  // dx of the segment's steps before this gets nothing from dfinal
 
-  struct Row {
-    Raw<T, kWidth> x, dy;
-    int limit;
-  };
+  using Feed = ConvFeed<T, kWidth, 2, kLimited>;  // x and dy
+  using Row = typename Feed::Row;
 
   __device__ BackwardWalk(const CausalConv1dBackward<T, float>& given, const ConvPlace& where,
                           const ConvRowEnd& row_end)
@@ -54,8 +50,6 @@ struct BackwardWalk {
     }
     load_taps(args.weight, args.bias, place.channel, tap, constant);
     load_past(args.x, args.initial, kept, place.b, place.t0, place.channel, past);
-    x = args.x.data + place.b * args.x.stride[0] + place.t0 * args.x.stride[1] + place.channel;
-    dy = args.dy.data + place.b * args.dy.stride[0] + place.t0 * args.dy.stride[1] + place.channel;
     dx = args.dx.data + place.b * args.dx.stride[0] + (place.t0 - (kTaps - 1)) * args.dx.stride[1] + place.channel;
     plain_end = place.count;
     if (args.dfinal) {
@@ -64,30 +58,21 @@ struct BackwardWalk {
     }
   }
 
-  /// Row i of the segment, or of the next one.
-  __device__ Row fetch(int i) const {
-    Row row;
-    row.x = load_raw<T, kWidth>(x + i * args.x.stride[1]);
-    row.dy = load_raw<T, kWidth>(dy + i * args.dy.stride[1]);
-    row.limit = kLimited ? conv_limit(args.position, kept, place.b, place.t0 + i) : 0;
-    return row;
-  }
-
   /// Passes the gradient of row i's output on. kOwn: the row is the segment's own, and counts for the weights.
   template <bool kOwn>
   __device__ void pass(const Row& row) {
     if (kLimited && row.limit < 0) {
 #pragma unroll
       for (int c = 0; c < kWidth; ++c) {
-        past[0][c] = element(row.x, c);
+        past[0][c] = element(row.pack[0], c);
       }
       return;
     }
     float da[kWidth];
 #pragma unroll
     for (int c = 0; c < kWidth; ++c) {
-      past[0][c] = element(row.x, c);
-      da[c] = element(row.dy, c);
+      past[0][c] = element(row.pack[0], c);
+      da[c] = element(row.pack[1], c);
     }
     if (kLimited && row.limit < kTaps - 1) {
 #pragma unroll
@@ -177,86 +162,75 @@ struct BackwardWalk {
     store_raw<T, kWidth>(to, out);
   }
 
-  __device__ void walk() {
-    Row next[kConvAhead];
-    const auto fetch_next = [&](int i) {
-#pragma unroll
-      for (int u = 0; u < kConvAhead; ++u) {
-        if (i + u < place.count) {
-          next[u] = fetch(i + u);
-        }
-      }
-    };
-    fetch_next(0);
-    int i = 0;
-    for (; i + kConvAhead <= place.count; i += kConvAhead) {
-      Row now[kConvAhead];
-#pragma unroll
-      for (int u = 0; u < kConvAhead; ++u) {
-        now[u] = next[u];
-      }
-      fetch_next(i + kConvAhead);
-#pragma unroll
-      for (int u = 0; u < kConvAhead; ++u) {
-        pass<true>(now[u]);
-        settle(i + u);
-      }
-    }
-#pragma unroll
-    for (int u = 0; u < kConvAhead - 1; ++u) {
-      if (i + u < place.count) {
-        pass<true>(next[u]);
-        settle(i + u);
-      }
-    }
+  __device__ void walk(typename Feed::Storage& storage) {
     const int64_t left = args.x.size[1] - place.t0;
-#pragma unroll 1
-    for (int j = place.count; j < place.count + kTaps - 1; ++j) {
-      if (j < left) {
-        pass<false>(fetch(j));
+    const int rows = left < place.count + kTaps - 1 ? static_cast<int>(left) : place.count + kTaps - 1;
+    Feed feed(storage, {args.x, args.dy}, args.position, kept, place, rows);
+    int i = 0;
+    for (; i + kConvUnroll <= place.count; i += kConvUnroll) {
+#pragma unroll
+      for (int u = 0; u < kConvUnroll; ++u) {
+        pass<true>(feed.take(i + u));
+        settle(i + u);
       }
-      settle(j);
+    }
+#pragma unroll 1
+    for (; i < place.count; ++i) {
+      pass<true>(feed.take(i));
+      settle(i);
+    }
+#pragma unroll 1
+    for (; i < place.count + kTaps - 1; ++i) {
+      if (i < rows) {
+        pass<false>(feed.take(i));
+      }
+      settle(i);
     }
   }
 };
 
-/// `partial` (item_blocks, taps + 1, D) gets each block's share of dweight, by tap, and of dbias.
+/// `partial` (item_blocks, sums, D) gets each block's share of dweight, by tap, and of dbias where it is wanted.
 template <class T, int kTaps, int kWidth, bool kLimited>
 __global__ void __launch_bounds__(kConvThreads, kTaps <= 4 ? 2 : 1)
     backward_kernel(const CausalConv1dBackward<T, float> args, const ConvPlan plan, const ConvRowEnd* row_ends,
-                    float* partial) {
+                    int sums, float* partial) {
   const int64_t length = args.x.size[1], width = args.x.size[2];
   const ConvPlace place(plan, length, width, kWidth);
   const int taps = static_cast<int>(args.weight.size[1]);
   const ConvRowEnd end = row_ends && place.active ? row_ends[place.b] : ConvRowEnd{length - (taps - 1), 0};
-  BackwardWalk<T, kTaps, kWidth, kLimited> walk(args, place, end);
+  using Walk = BackwardWalk<T, kTaps, kWidth, kLimited>;
+  __shared__ union {
+    typename Walk::Feed::Storage feed;
+    float sums[kConvThreads * kWidth];
+  } shared;
+  Walk walk(args, place, end);
   if (place.active) {
-    walk.walk();
+    walk.walk(shared.feed);
   }
-  __shared__ float shared[kConvThreads * kWidth];
   const int columns = static_cast<int>(blockDim.x) * kWidth;
 #pragma unroll
   for (int j = 0; j <= kTaps; ++j) {
-    if (j < taps || j == kTaps) {
+    const int to = j < kTaps ? j : taps;
+    if ((j < taps || j == kTaps) && to < sums) {
       __syncthreads();
 #pragma unroll
       for (int c = 0; c < kWidth; ++c) {
-        shared[static_cast<int>(threadIdx.y) * columns + c * static_cast<int>(blockDim.x) +
-               static_cast<int>(threadIdx.x)] = walk.sum[j][c];
+        shared.sums[static_cast<int>(threadIdx.y) * columns + c * static_cast<int>(blockDim.x) +
+                    static_cast<int>(threadIdx.x)] = walk.sum[j][c];
       }
       __syncthreads();
       const int thread = static_cast<int>(threadIdx.y * blockDim.x + threadIdx.x);
       for (int column = thread; column < columns; column += kConvThreads) {
         float total = 0;
         for (int y = 0; y < static_cast<int>(blockDim.y); ++y) {
-          total += shared[y * columns + column];
+          total += shared.sums[y * columns + column];
         }
         // place.channel is that of this thread; the block's first is needed here.
         const int64_t first = place.channel - int64_t{threadIdx.x} * kWidth;
         const int x = column % static_cast<int>(blockDim.x), c = column / static_cast<int>(blockDim.x);
         const int64_t channel = first + x * kWidth + c;
         if (channel < width) {
-          partial[(place.item_block * (taps + 1) + (j < taps ? j : taps)) * width + channel] = total;
+          partial[(place.item_block * sums + to) * width + channel] = total;
         }
       }
     }
@@ -289,7 +263,8 @@ template <class T, int kTaps, int kWidth, bool kLimited>
 void launch(const Exec& exec, const CausalConv1dBackward<T, float>& args) {
   const int64_t batch = args.x.size[0], length = args.x.size[1], width = args.x.size[2], taps = args.weight.size[1];
   const ConvPlan plan(batch, length, width, kWidth, kBackwardBlocks);
-  const Scratch<float> partial(exec, plan.item_blocks * (taps + 1) * width);
+  const int64_t sums = taps + (args.dbias ? 1 : 0);
+  const Scratch<float> partial(exec, plan.item_blocks * sums * width);
   const bool ends = args.dfinal && args.position;
   const Scratch<ConvRowEnd> row_ends(exec, ends ? batch : 0);
   if (ends) {
@@ -298,10 +273,9 @@ void launch(const Exec& exec, const CausalConv1dBackward<T, float>& args) {
     check_launch(exec, kOp);
   }
   backward_kernel<T, kTaps, kWidth, kLimited><<<plan.blocks(), plan.threads(), 0, stream_of(exec)>>>(
-      args, plan, ends ? row_ends.get() : nullptr, partial.get());
+      args, plan, ends ? row_ends.get() : nullptr, static_cast<int>(sums), partial.get());
   check_launch(exec, kOp);
-  sum_rows(exec, kOp, partial.get(), plan.item_blocks, (taps + (args.dbias ? 1 : 0)) * width,
-           AddWeightGradient{args.dweight, args.dbias});
+  sum_rows(exec, kOp, partial.get(), plan.item_blocks, sums * width, AddWeightGradient{args.dweight, args.dbias});
 }
 
 template <class T, int kWidth>

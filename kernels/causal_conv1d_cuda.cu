@@ -14,29 +14,30 @@ template <class T, int kTaps, int kWidth, bool kLimited>
 __global__ void __launch_bounds__(kConvThreads)
     forward_kernel(const CausalConv1dForward<T, float> args, const ConvPlan plan) {
   const ConvPlace place(plan, args.x.size[1], args.x.size[2], kWidth);
+  using Feed = ConvFeed<T, kWidth, 1, kLimited>;
+  __shared__ typename Feed::Storage storage;
   if (!place.active) {
     return;
   }
   const int kept = static_cast<int>(args.weight.size[1]) - 1;
   float tap[kTaps][kWidth], constant[kWidth], past[kTaps][kWidth];
+  Feed feed(storage, {args.x}, args.position, kept, place, place.count);
   load_taps(args.weight, args.bias, place.channel, tap, constant);
   load_past(args.x, args.initial, kept, place.b, place.t0, place.channel, past);
 
-  const T* x = &args.x(place.b, place.t0, place.channel);
   T* y = &args.y(place.b, place.t0, place.channel);
-  const int64_t x_stride = args.x.stride[1], y_stride = args.y.stride[1];
-  const auto limit_at = [&](int i) { return kLimited ? conv_limit(args.position, kept, place.b, place.t0 + i) : 0; };
-  const auto step = [&](const Raw<T, kWidth>& raw, int limit) {
+  const int64_t y_stride = args.y.stride[1];
+  const auto step = [&](const typename Feed::Row& row) {
 #pragma unroll
     for (int c = 0; c < kWidth; ++c) {
-      past[0][c] = element(raw, c);
+      past[0][c] = element(row.pack[0], c);
     }
-    if (kLimited && limit < kTaps - 1) {
+    if (kLimited && row.limit < kTaps - 1) {
 #pragma unroll
       for (int j = 1; j < kTaps; ++j) {
 #pragma unroll
         for (int c = 0; c < kWidth; ++c) {
-          past[j][c] = j > limit ? 0.0f : past[j][c];
+          past[j][c] = j > row.limit ? 0.0f : past[j][c];
         }
       }
     }
@@ -49,7 +50,7 @@ __global__ void __launch_bounds__(kConvThreads)
         a = fmaf(tap[j][c], past[j][c], a);
       }
       out[c] = args.silu ? silu(a) : a;
-      out[c] = kLimited && limit < 0 ? 0.0f : out[c];
+      out[c] = kLimited && row.limit < 0 ? 0.0f : out[c];
     }
     store_raw<T, kWidth>(y, out);
     y += y_stride;
@@ -62,39 +63,16 @@ __global__ void __launch_bounds__(kConvThreads)
     }
   };
 
-  Raw<T, kWidth> next[kConvAhead];
-  int next_limit[kConvAhead];
-  const auto fetch = [&](int i) {
-#pragma unroll
-    for (int u = 0; u < kConvAhead; ++u) {
-      if (i + u < place.count) {
-        next[u] = load_raw<T, kWidth>(x + u * x_stride);
-        next_limit[u] = limit_at(i + u);
-      }
-    }
-    x += kConvAhead * x_stride;
-  };
-  fetch(0);
   int i = 0;
-  for (; i + kConvAhead <= place.count; i += kConvAhead) {
-    Raw<T, kWidth> now[kConvAhead];
-    int limit[kConvAhead];
+  for (; i + kConvUnroll <= place.count; i += kConvUnroll) {
 #pragma unroll
-    for (int u = 0; u < kConvAhead; ++u) {
-      now[u] = next[u];
-      limit[u] = next_limit[u];
-    }
-    fetch(i + kConvAhead);
-#pragma unroll
-    for (int u = 0; u < kConvAhead; ++u) {
-      step(now[u], limit[u]);
+    for (int u = 0; u < kConvUnroll; ++u) {
+      step(feed.take(i + u));
     }
   }
-#pragma unroll
-  for (int u = 0; u < kConvAhead - 1; ++u) {
-    if (i + u < place.count) {
-      step(next[u], next_limit[u]);
-    }
+#pragma unroll 1
+  for (; i < place.count; ++i) {
+    step(feed.take(i));
   }
 }
 

@@ -14,7 +14,7 @@
 namespace blockstate::kernels::cuda {
 
 inline constexpr int kConvThreads = 256;
-inline constexpr int kConvAhead = 4;  // rows that are loaded before the ones at hand are worked on
+inline constexpr int kConvUnroll = 4;  // at least the taps of the fast path: the past then needs no moving about
 
 /// How the work of one call is cut. Depends on the shape alone: so do the bits of the weights' gradients.
 struct ConvPlan {
@@ -22,7 +22,7 @@ struct ConvPlan {
   int segment_threads;     // of a block
   int64_t channel_blocks;  // blocks side by side over the channels
   int64_t segments;        // of a row of the batch
-  int64_t steps;           // of a segment, a multiple of kConvAhead
+  int64_t steps;           // of a segment, a multiple of kConvUnroll
   int64_t items;           // rows of the batch times segments
   int64_t item_blocks;     // blocks over those
 
@@ -38,7 +38,7 @@ struct ConvPlan {
         ceil_div<int64_t>(wanted_blocks * segment_threads, std::max<int64_t>(1, channel_blocks * batch));
     const int64_t even = ceil_div<int64_t>(length, std::max<int64_t>(1, wanted));
     // A segment reads the kept inputs of its neighbours again: not too short.
-    steps = std::max<int64_t>(16, ceil_div<int64_t>(even, kConvAhead) * kConvAhead);
+    steps = std::max<int64_t>(16, ceil_div<int64_t>(even, kConvUnroll) * kConvUnroll);
     segments = std::max<int64_t>(1, ceil_div<int64_t>(length, steps));
     items = batch * segments;
     item_blocks = ceil_div<int64_t>(items, segment_threads);
@@ -112,14 +112,87 @@ __device__ inline void load_past(const View<const T, 3>& x, const View<const T, 
   }
 }
 
-/// The last tap that counts at a step: its position, but at most the last there is; negative for padding.
-__device__ inline int conv_limit(const View<const int64_t, 2>& position, int kept, int64_t b, int64_t t) {
-  if (!position) {
-    return kept;
+/// The rows that a thread reads, copied to shared memory some steps before they are wanted: as many bytes under way as
+/// the memory needs, in no registers. Each thread reads what it copied itself: no barrier. `kArrays` of T (x, or x and
+/// dy), and the positions where kLimited. Packs of two bytes cannot be copied so: they are read when wanted.
+template <class T, int kWidth, int kArrays, bool kLimited>
+struct ConvFeed {
+  static constexpr int kBytes = kWidth * static_cast<int>(sizeof(T));
+  static constexpr bool kCopies = kBytes >= 4;
+  static constexpr int kStages = kArrays * kBytes <= 16 ? 8 : 4;  // a power of two; 32 KiB a block
+  using Pack = Raw<T, kWidth>;
+
+  struct Storage {
+    Pack packs[kCopies ? kStages : 1][kArrays][kConvThreads];
+    int64_t positions[kCopies && kLimited ? kStages : 1][kCopies && kLimited ? kConvThreads : 1];
+  };
+  struct Row {
+    Pack pack[kArrays];
+    int limit;
+  };
+
+  Storage& storage;
+  const int thread, kept, rows;
+  const T* from[kArrays];
+  int64_t stride[kArrays];
+  const int64_t* position;
+  int64_t position_stride;
+
+  /// Of steps [t0, t0 + rows) of row b.
+  __device__ ConvFeed(Storage& shared, const View<const T, 3> (&views)[kArrays],
+                      const View<const int64_t, 2>& positions, int last_tap, const ConvPlace& place, int row_count)
+      : storage(shared),
+        thread(static_cast<int>(threadIdx.y * blockDim.x + threadIdx.x)),
+        kept(last_tap),
+        rows(row_count) {
+#pragma unroll
+    for (int a = 0; a < kArrays; ++a) {
+      stride[a] = views[a].stride[1];
+      from[a] = views[a].data + place.b * views[a].stride[0] + place.t0 * stride[a] + place.channel;
+    }
+    position_stride = positions.stride[1];
+    position =
+        kLimited && positions ? positions.data + place.b * positions.stride[0] + place.t0 * position_stride : nullptr;
+    if constexpr (kCopies) {
+#pragma unroll
+      for (int i = 0; i < kStages - 1; ++i) {
+        request(i);
+      }
+    }
   }
-  const int64_t at = position(b, t);
-  return at < kept ? static_cast<int>(at) : kept;
-}
+
+  __device__ void request(int i) {
+    if (i < rows) {
+#pragma unroll
+      for (int a = 0; a < kArrays; ++a) {
+        copy_async<kBytes>(&storage.packs[i % kStages][a][thread], from[a] + i * stride[a]);
+      }
+      if (kLimited && position) {
+        copy_async<8>(&storage.positions[i % kStages][thread], position + i * position_stride);
+      }
+    }
+    end_copies();
+  }
+
+  /// Row i; to be called for each in turn.
+  __device__ Row take(int i) {
+    Row row;
+    if constexpr (kCopies) {
+      request(i + kStages - 1);
+      wait_for_copies<kStages - 1>();
+    }
+#pragma unroll
+    for (int a = 0; a < kArrays; ++a) {
+      row.pack[a] = kCopies ? storage.packs[i % kStages][a][thread] : load_raw<T, kWidth>(from[a] + i * stride[a]);
+    }
+    row.limit = kept;
+    if (kLimited && position) {
+      const int64_t at = kCopies ? storage.positions[i % kStages][thread] : position[i * position_stride];
+      row.limit = at < kept ? static_cast<int>(at) : kept;
+    }
+    return row;
+  }
+};
 
 /// find_row_end by all threads of a block, each of which gets it.
 __device__ inline ConvRowEnd find_row_end_on_device(const View<const int64_t, 2>& position, int64_t b, int64_t length,

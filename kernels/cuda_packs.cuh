@@ -91,6 +91,28 @@ __device__ inline void store_raw(T* to, const float (&from)[N]) {
   }
 }
 
+// --- copies to shared memory that run while the thread goes on -------------------------------------------------------
+
+template <int kBytes>
+__device__ inline void copy_async(void* shared, const void* global) {
+  static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16, "what one instruction copies");
+  const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  if constexpr (kBytes == 16) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
+  } else {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(to), "l"(global), "n"(kBytes) : "memory");
+  }
+}
+
+/// Ends a group of the thread's copies.
+__device__ inline void end_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+/// Waits until at most kPending groups are under way.
+template <int kPending>
+__device__ inline void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
 /// Rows of the view can be read in packs of N from their first element on (an absent view can be).
 template <int N, class T, int R>
 bool packs_fit(const View<T, R>& view) {
