@@ -42,11 +42,8 @@ Layout simplest(const StridedCopy& args) {
   for (int i = 1; i < out.rank; ++i) {
     const bool runs_on = out.to_stride[joined] == out.to_stride[i] * out.size[i] &&
                          (args.from == nullptr || out.from_stride[joined] == out.from_stride[i] * out.size[i]);
-    if (!runs_on) {
-      ++joined;
-      out.size[joined] = 1;
-    }
-    out.size[joined] *= out.size[i];
+    out.size[runs_on ? joined : joined + 1] = (runs_on ? out.size[joined] : 1) * out.size[i];
+    joined += runs_on ? 0 : 1;
     out.to_stride[joined] = out.to_stride[i];
     out.from_stride[joined] = out.from_stride[i];
   }

@@ -66,8 +66,8 @@ __device__ inline Both both_of(float x) {
       return {s, s * (1 - s)};
     }
     case Activation::kTanh: {
-      const float t = tanhf(x);
-      return {t, 1 - t * t};
+      const float e = expf(-2 * fabsf(x));  // 1 - t * t would lose what is left of it far out
+      return {tanhf(x), 4 * e / ((1 + e) * (1 + e))};
     }
     case Activation::kSoftplus:
       return {value_of<Activation::kSoftplus>(x), x > 20 ? 1.0f : sigmoid_of(x)};
