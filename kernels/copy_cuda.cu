@@ -42,11 +42,8 @@ Layout simplest(const StridedCopy& args) {
   for (int i = 1; i < out.rank; ++i) {
     const bool runs_on = out.to_stride[joined] == out.to_stride[i] * out.size[i] &&
                          (args.from == nullptr || out.from_stride[joined] == out.from_stride[i] * out.size[i]);
-    if (!runs_on) {
-      ++joined;
-      out.size[joined] = 1;
-    }
-    out.size[joined] *= out.size[i];
+    out.size[runs_on ? joined : joined + 1] = (runs_on ? out.size[joined] : 1) * out.size[i];
+    joined += runs_on ? 0 : 1;
     out.to_stride[joined] = out.to_stride[i];
     out.from_stride[joined] = out.from_stride[i];
   }
@@ -97,8 +94,9 @@ __global__ void __launch_bounds__(kThreads) words_kernel(Word* to, const Word* f
   }
 }
 
-constexpr int kTile = 32;
-constexpr int kTileRows = 8;  // of threads
+constexpr int kTile = 64;  // elements each way
+constexpr int kTileThreads = 256;
+constexpr int kLeastTile = 8;  // narrower than this, single elements are as good
 
 // to[z][r][c] = from[z][r][c], where c is the fast dimension of `to` and r that of `from`; z stands for the others.
 struct Transposition {
@@ -109,14 +107,17 @@ struct Transposition {
   int64_t size[kMaxCopyRank], to_stride[kMaxCopyRank], from_stride[kMaxCopyRank];
 };
 
-template <class Word>
-__global__ void __launch_bounds__(kTile* kTileRows)
-    transpose_kernel(Word* to, const Word* from, const Transposition args) {
-  __shared__ Word tile[kTile][kTile + 1];
+// Neighbours are moved kGroup at a time on both sides; sizes, strides and addresses allow it.
+template <int kGroup, class Word>
+__global__ void __launch_bounds__(kTileThreads) transpose_kernel(Word* to, const Word* from, const Transposition args) {
+  using Group = Pack<Word, kGroup>;
+  constexpr int kLine = kTile / kGroup, kLines = kTileThreads / kLine;  // threads along a line; lines at once
+  constexpr int kPad = sizeof(Word) < 4 ? 4 / static_cast<int>(sizeof(Word)) : 1;
+  __shared__ Word tile[kTile][kTile + kPad];  // [c][r]; the rows of one column lie in different banks
   int64_t rest = blockIdx.x;
-  const int64_t column_tile = rest % args.column_tiles;
+  const int64_t column = rest % args.column_tiles * kTile;
   rest /= args.column_tiles;
-  const int64_t row_tile = rest % args.row_tiles;
+  const int64_t row = rest % args.row_tiles * kTile;
   rest /= args.row_tiles;
   for (int i = args.rank - 1; i >= 0; --i) {
     const int64_t at = rest % args.size[i];
@@ -124,19 +125,33 @@ __global__ void __launch_bounds__(kTile* kTileRows)
     to += at * args.to_stride[i];
     from += at * args.from_stride[i];
   }
-  const int64_t row = row_tile * kTile, column = column_tile * kTile;
-  const int fast = threadIdx.x % kTile, slow = threadIdx.x / kTile;
+  const int fast = threadIdx.x % kLine * kGroup, slow = threadIdx.x / kLine;
+  Group read[kTile / kLines];
 #pragma unroll
-  for (int k = slow; k < kTile; k += kTileRows) {
-    if (column + k < args.columns && row + fast < args.rows) {
-      tile[k][fast] = from[(column + k) * args.from_column + row + fast];
+  for (int k = 0; k < kTile / kLines; ++k) {
+    const int c = slow + k * kLines;
+    if (column + c < args.columns && row + fast < args.rows) {
+      read[k] = *reinterpret_cast<const Group*>(from + (column + c) * args.from_column + row + fast);
+    }
+  }
+#pragma unroll
+  for (int k = 0; k < kTile / kLines; ++k) {
+#pragma unroll
+    for (int i = 0; i < kGroup; ++i) {
+      tile[slow + k * kLines][fast + i] = read[k].value[i];
     }
   }
   __syncthreads();
 #pragma unroll
-  for (int k = slow; k < kTile; k += kTileRows) {
-    if (row + k < args.rows && column + fast < args.columns) {
-      to[(row + k) * args.to_row + column + fast] = tile[fast][k];
+  for (int k = 0; k < kTile / kLines; ++k) {
+    const int r = slow + k * kLines;
+    if (row + r < args.rows && column + fast < args.columns) {
+      Group write;
+#pragma unroll
+      for (int i = 0; i < kGroup; ++i) {
+        write.value[i] = tile[fast + i][r];
+      }
+      *reinterpret_cast<Group*>(to + (row + r) * args.to_row + column + fast) = write;
     }
   }
 }
@@ -178,7 +193,7 @@ bool transpose(const Exec& exec, void* to, const void* from, const Layout& layou
     return false;
   }
   const int r = static_cast<int>(std::find(layout.from_stride, layout.from_stride + c, 1) - layout.from_stride);
-  if (r == c || layout.size[r] < kTile / 4 || layout.size[c] < kTile / 4 || layout.from_stride[c] == 0) {
+  if (r == c || layout.size[r] < kLeastTile || layout.size[c] < kLeastTile || layout.from_stride[c] == 0) {
     return false;
   }
   Transposition args = {};
@@ -201,8 +216,17 @@ bool transpose(const Exec& exec, void* to, const void* from, const Layout& layou
   if (blocks > INT32_MAX) {
     return false;
   }
-  transpose_kernel<Word><<<static_cast<unsigned>(blocks), kTile * kTileRows, 0, stream_of(exec)>>>(
-      static_cast<Word*>(to), static_cast<const Word*>(from), args);
+  // Groups of 4 bytes, where neither side splits one.
+  constexpr int kGroup = sizeof(Word) < 4 ? 4 / static_cast<int>(sizeof(Word)) : 1;
+  bool grouped = args.rows % kGroup == 0 && args.columns % kGroup == 0 && args.to_row % kGroup == 0 &&
+                 args.from_column % kGroup == 0 && reinterpret_cast<uintptr_t>(to) % (kGroup * sizeof(Word)) == 0 &&
+                 reinterpret_cast<uintptr_t>(from) % (kGroup * sizeof(Word)) == 0;
+  for (int i = 0; i < args.rank; ++i) {
+    grouped = grouped && args.to_stride[i] % kGroup == 0 && args.from_stride[i] % kGroup == 0;
+  }
+  const auto kernel = grouped ? transpose_kernel<kGroup, Word> : transpose_kernel<1, Word>;
+  kernel<<<static_cast<unsigned>(blocks), kTileThreads, 0, stream_of(exec)>>>(static_cast<Word*>(to),
+                                                                              static_cast<const Word*>(from), args);
   check_launch(exec, "copy_strided");
   return true;
 }

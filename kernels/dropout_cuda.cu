@@ -10,7 +10,6 @@ namespace blockstate::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kPacksPerThread = 2;
 
 template <class T>
 struct DropoutArguments {
@@ -24,60 +23,45 @@ struct DropoutArguments {
   float factor;
 };
 
-// Without alignment the elements of a pack are moved one by one.
-template <bool kAligned, class T>
+// Where rows are not made of whole packs, the elements of a pack are moved one by one.
+template <bool kPacked, class T>
 __global__ void __launch_bounds__(kThreads) dropout_kernel(const DropoutArguments<T> args) {
   constexpr int kPack = kPackElements<T>;
-  const int64_t first = static_cast<int64_t>(blockIdx.x) * (kThreads * kPacksPerThread);
-  float x[kPacksPerThread][kPack];
-  PackGrid::Place place[kPacksPerThread];
-  int64_t position[kPacksPerThread], count[kPacksPerThread];
-  uint64_t key[kPacksPerThread];
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * kThreads;
+  if (first + threadIdx.x >= args.grid.items) {
+    return;
+  }
+  const PackGrid::Place place = args.grid.place(first, threadIdx.x);
+  const int64_t column = place.pack * kPack, count = args.grid.columns - column;
+  const int64_t position = args.position(place.row);
+  const uint64_t key = mix_key(args.key, static_cast<uint64_t>(args.record(place.row)));
+  const T* from = args.x.at(place.row, column);
+  T* to = args.y.at(place.row, column);
+  float x[kPack];
+  if (kPacked) {
+    load_pack<kPack>(from, x);
+  } else {
 #pragma unroll
-  for (int k = 0; k < kPacksPerThread; ++k) {
-    const uint32_t step = k * kThreads + threadIdx.x;
-    count[k] = 0;
-    if (first + step < args.grid.items) {
-      place[k] = args.grid.place(first, step);
-      place[k].pack *= kPack;
-      count[k] = args.grid.columns - place[k].pack;
-      position[k] = args.position(place[k].row);
-      key[k] = static_cast<uint64_t>(args.record(place[k].row));
-      const T* from = args.x.at(place[k].row, place[k].pack);
-      if (kAligned) {
-        load_some<kPack>(from, count[k], x[k]);
-      } else {
-#pragma unroll
-        for (int i = 0; i < kPack; ++i) {
-          x[k][i] = i < count[k] ? to_float(from[i]) : 0.0f;
-        }
-      }
+    for (int i = 0; i < kPack; ++i) {
+      x[i] = i < count ? to_float(from[i]) : 0.0f;
     }
   }
 #pragma unroll
-  for (int k = 0; k < kPacksPerThread; ++k) {
-    if (count[k] == 0) {
-      continue;
+  for (int block = 0; block < kPack / 4; ++block) {
+    const Philox draw(key, static_cast<uint64_t>(position), (static_cast<uint64_t>(column) >> 2) + block);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      float& value = x[4 * block + i];
+      value = position >= 0 && draw.word[i] >> 8 >= args.threshold ? value * args.factor : 0.0f;
     }
-    const uint64_t mixed = mix_key(args.key, key[k]);
+  }
+  if (kPacked) {
+    store_pack<kPack>(to, x);
+  } else {
 #pragma unroll
-    for (int block = 0; block < kPack / 4; ++block) {
-      const Philox draw(mixed, static_cast<uint64_t>(position[k]), (static_cast<uint64_t>(place[k].pack) >> 2) + block);
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        float& value = x[k][4 * block + i];
-        value = position[k] >= 0 && draw.word[i] >> 8 >= args.threshold ? value * args.factor : 0.0f;
-      }
-    }
-    T* to = args.y.at(place[k].row, place[k].pack);
-    if (kAligned) {
-      store_some<kPack>(to, count[k], x[k]);
-    } else {
-#pragma unroll
-      for (int i = 0; i < kPack; ++i) {
-        if (i < count[k]) {
-          to[i] = from_float<T>(x[k][i]);
-        }
+    for (int i = 0; i < kPack; ++i) {
+      if (i < count) {
+        to[i] = from_float<T>(x[i]);
       }
     }
   }
@@ -101,9 +85,9 @@ void dropout(const Exec& exec, const Dropout<T>& args) {
   given.key = args.key;
   given.threshold = static_cast<uint32_t>(std::ceil(double{args.rate} * 0x1p24));  // unit_float(word) >= rate
   given.factor = 1.0f / (1.0f - args.rate);
-  const bool aligned = rows_aligned(args.x, 16) && rows_aligned(args.y, 16);
-  const auto kernel = aligned ? dropout_kernel<true, T> : dropout_kernel<false, T>;
-  kernel<<<grid_size(given.grid.items, kThreads * kPacksPerThread, "dropout"), kThreads, 0, stream_of(exec)>>>(given);
+  const bool packed = rows_packed(args.x) && rows_packed(args.y);
+  const auto kernel = packed ? dropout_kernel<true, T> : dropout_kernel<false, T>;
+  kernel<<<grid_size(given.grid.items, kThreads, "dropout"), kThreads, 0, stream_of(exec)>>>(given);
   check_launch(exec, "dropout");
 }
 

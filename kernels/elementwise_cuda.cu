@@ -2,6 +2,7 @@
 // Functions of one element, and sums of columns. Both move bytes: every access is 16 bytes wide where the views allow
 // it, and a thread has several under way.
 #include <algorithm>
+#include <cfloat>
 
 #include "kernels/elementwise_check.h"
 #include "kernels/piece_sums.cuh"
@@ -20,8 +21,34 @@ struct Both {
 
 __device__ inline float sigmoid_of(float x) { return __fdividef(1.0f, 1.0f + expf(-x)); }
 
-// Below these, silu and gelu are 0 in float; so is their limit, where the formulas would be infinity times 0.
-constexpr float kSiluZero = -104, kGeluZero = -14.5f;
+// Below this, silu is 0 in float; so is its limit, where the formula would be infinity times 0.
+constexpr float kSiluZero = -104;
+
+// The normal distribution and its density, both relatively accurate in the tails: by the polynomial of
+// kernels/vector_math-inl.h for erfc(a) * e^(a^2).
+__device__ inline Both normal_distribution(float x) {
+  constexpr float kErfcScaled[] = {1.790011518e-1f,  -3.262336500e-1f, 2.456038823e-1f, -1.501131295e-1f,
+                                   7.166394895e-2f,  -2.441680526e-2f, 4.274869507e-3f, 7.919385499e-4f,
+                                   -5.788782974e-4f, -6.334355620e-5f};
+  constexpr int kTerms = sizeof(kErfcScaled) / sizeof(float);
+  const float a = fminf(fabsf(x), 14.849f);  // beyond it Phi is 0 or 1; 10.5 times the root of 2
+  const float half = 0.5f * a, square = half * a;
+  const float rest = fmaf(half, a, -square);  // the rounding of the square
+  float e = expf(-square);
+  e = fmaf(-e, rest, e);
+  const float scaled = 0.7071067811865475f * a, t = __fdividef(scaled - 3.0f, scaled + 3.0f);
+  float sum = kErfcScaled[kTerms - 1];
+#pragma unroll
+  for (int i = kTerms - 2; i >= 0; --i) {
+    sum = fmaf(sum, t, kErfcScaled[i]);
+  }
+  const float lower = 0.5f * e * sum;
+  return {x < 0 ? lower : 1 - lower, 0.3989422804014327f * e};
+}
+
+__device__ inline float gelu_of(float x, float cumulative) {
+  return x < -FLT_MAX ? 0.0f : x * cumulative;  // Phi(-infinity) is 0
+}
 
 template <Activation kActivation>
 __device__ inline float value_of(float x) {
@@ -33,7 +60,7 @@ __device__ inline float value_of(float x) {
     case Activation::kSilu:
       return x < kSiluZero ? 0.0f : x * sigmoid_of(x);
     case Activation::kGelu:
-      return x < kGeluZero ? 0.0f : x * normcdff(x);
+      return gelu_of(x, normal_distribution(x).value);
     case Activation::kSigmoid:
       return sigmoid_of(x);
     case Activation::kTanh:
@@ -57,17 +84,17 @@ __device__ inline Both both_of(float x) {
       return {x < kSiluZero ? 0.0f : x * s, s * (1 + at * (1 - s))};
     }
     case Activation::kGelu: {
-      const float at = x < kGeluZero ? kGeluZero : x, cdf = normcdff(at);
-      const float density = 0.3989422804014327f * expf(-0.5f * at * at);
-      return {x < kGeluZero ? 0.0f : x * cdf, cdf + (at > -kGeluZero ? 0.0f : at * density)};
+      const Both normal = normal_distribution(x);
+      const float finite = fminf(fmaxf(x, -FLT_MAX), FLT_MAX);
+      return {gelu_of(x, normal.value), fmaf(finite, normal.slope, normal.value)};
     }
     case Activation::kSigmoid: {
       const float s = sigmoid_of(x);
       return {s, s * (1 - s)};
     }
     case Activation::kTanh: {
-      const float t = tanhf(x);
-      return {t, 1 - t * t};
+      const float e = expf(-2 * fabsf(x));  // 1 - t * t would lose what is left of it far out
+      return {tanhf(x), 4 * e / ((1 + e) * (1 + e))};
     }
     case Activation::kSoftplus:
       return {value_of<Activation::kSoftplus>(x), x > 20 ? 1.0f : sigmoid_of(x)};
@@ -184,8 +211,6 @@ struct Scale {
 // -------------------------------------------------------------------------------------------
 
 constexpr int kThreads = 256;
-constexpr int kPacksPerThread = 2;
-
 template <class T, int kInputs, int kOutputs>
 struct MapArguments {
   RowPointer<T> out[kOutputs];
@@ -193,37 +218,38 @@ struct MapArguments {
   PackGrid grid;
 };
 
+// kCount neighbours: all inputs are read before the first is used.
+template <int kCount, class T, class F>
+__device__ inline void map_elements(const MapArguments<T, F::kInputs, F::kOutputs>& args, const F& function,
+                                    int64_t row, int64_t column) {
+  float x[F::kInputs][kCount], y[F::kOutputs][kCount];
+#pragma unroll
+  for (int i = 0; i < F::kInputs; ++i) {
+    load_pack<kCount>(args.in[i].at(row, column), x[i]);
+  }
+  function(x, y);
+#pragma unroll
+  for (int i = 0; i < F::kOutputs; ++i) {
+    store_pack<kCount>(args.out[i].at(row, column), y[i]);
+  }
+}
+
+// A thread a pack: measured, more packs a thread are slower, for want of registers.
 template <int kPack, class T, class F>
 __global__ void __launch_bounds__(kThreads)
     map_kernel(const MapArguments<T, F::kInputs, F::kOutputs> args, const F function) {
-  const int64_t first = static_cast<int64_t>(blockIdx.x) * (kThreads * kPacksPerThread);
-  float x[kPacksPerThread][F::kInputs][kPack];
-  PackGrid::Place place[kPacksPerThread];
-  int64_t count[kPacksPerThread];
-#pragma unroll
-  for (int k = 0; k < kPacksPerThread; ++k) {
-    const uint32_t step = k * kThreads + threadIdx.x;
-    count[k] = 0;
-    if (first + step < args.grid.items) {
-      place[k] = args.grid.place(first, step);
-      place[k].pack *= kPack;
-      count[k] = args.grid.columns - place[k].pack;
-#pragma unroll
-      for (int i = 0; i < F::kInputs; ++i) {
-        load_some<kPack>(args.in[i].at(place[k].row, place[k].pack), count[k], x[k][i]);
-      }
-    }
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * kThreads;
+  if (first + threadIdx.x >= args.grid.items) {
+    return;
   }
-#pragma unroll
-  for (int k = 0; k < kPacksPerThread; ++k) {
-    if (count[k] > 0) {
-      float y[F::kOutputs][kPack];
-      function(x[k], y);
-#pragma unroll
-      for (int i = 0; i < F::kOutputs; ++i) {
-        store_some<kPack>(args.out[i].at(place[k].row, place[k].pack), count[k], y[i]);
-      }
-    }
+  const PackGrid::Place place = args.grid.place(first, threadIdx.x);
+  const int64_t column = place.pack * kPack, count = args.grid.columns - column;
+  if (count >= kPack) {
+    map_elements<kPack>(args, function, place.row, column);
+    return;
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    map_elements<1>(args, function, place.row, column + i);
   }
 }
 
@@ -260,8 +286,7 @@ void map(const Exec& exec, const char* op, const F& function, const View<T, 2> (
   }
   const auto launch = [&](auto kernel, int pack) {
     args.grid = PackGrid(rows, columns, pack);
-    kernel<<<grid_size(args.grid.items, kThreads * kPacksPerThread, op), kThreads, 0, stream_of(exec)>>>(args,
-                                                                                                         function);
+    kernel<<<grid_size(args.grid.items, kThreads, op), kThreads, 0, stream_of(exec)>>>(args, function);
     check_launch(exec, op);
   };
   if (aligned) {
@@ -292,7 +317,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
       for (int k = 0; k < kRowsAtOnce; ++k) {
         const int64_t at = row + k * slots;
-        load_some<kPack>(x.at(at < end ? at : row, column), columns - column, values[k]);
+        load_pack<kPack>(x.at(at < end ? at : row, column), values[k]);
       }
 #pragma unroll
       for (int k = 0; k < kRowsAtOnce; ++k) {
@@ -381,7 +406,7 @@ void add_column_sums(const Exec& exec, View<float, 1> sum, View<const T, 2> x) {
   if (rows == 0 || columns == 0) {
     return;
   }
-  const int pack = rows_aligned(x, 16) ? kPackElements<T> : 1;
+  const int pack = rows_packed(x) ? kPackElements<T> : 1;
   int lanes = 32;
   while (lanes > 1 && lanes / 2 * pack >= columns) {
     lanes /= 2;

@@ -7,35 +7,18 @@ namespace blockstate::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kPacksPerThread = 2;
-
 template <int kPack, class T>
 __global__ void __launch_bounds__(kThreads) gather_kernel(const RowPointer<T> y, const View<const int64_t, 1> ids,
                                                           const View<const float, 2> table, const PackGrid grid) {
-  const int64_t first = static_cast<int64_t>(blockIdx.x) * (kThreads * kPacksPerThread);
-  PackGrid::Place place[kPacksPerThread];
-  int64_t id[kPacksPerThread];
-  bool inside[kPacksPerThread];
-#pragma unroll
-  for (int k = 0; k < kPacksPerThread; ++k) {
-    const uint32_t step = k * kThreads + threadIdx.x;
-    inside[k] = first + step < grid.items;
-    if (inside[k]) {
-      place[k] = grid.place(first, step);
-      place[k].pack *= kPack;
-      id[k] = ids(place[k].row);
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * kThreads;
+  if (first + threadIdx.x < grid.items) {
+    const PackGrid::Place place = grid.place(first, threadIdx.x);
+    const int64_t id = ids(place.row), column = place.pack * kPack;
+    float value[kPack] = {};
+    if (id >= 0 && id < table.size[0]) {
+      load_floats<kPack>(table.data + id * table.stride[0] + column, value);
     }
-  }
-#pragma unroll
-  for (int k = 0; k < kPacksPerThread; ++k) {
-    if (inside[k]) {
-      const int64_t width = grid.columns - place[k].pack;
-      float value[kPack] = {};
-      if (id[k] >= 0 && id[k] < table.size[0]) {
-        load_floats<kPack>(table.data + id[k] * table.stride[0] + place[k].pack, width, value);
-      }
-      store_some<kPack>(y.at(place[k].row, place[k].pack), width, value);
-    }
+    store_pack<kPack>(y.at(place.row, column), value);
   }
 }
 
@@ -50,11 +33,11 @@ void embedding_forward(const Exec& exec, View<T, 2> y, View<const int64_t, 1> id
   }
   const auto launch = [&](auto kernel, int pack) {
     const PackGrid grid(rows, columns, pack);
-    kernel<<<grid_size(grid.items, kThreads * kPacksPerThread, "embedding_forward"), kThreads, 0, stream_of(exec)>>>(
-        RowPointer<T>(y), ids, table, grid);
+    kernel<<<grid_size(grid.items, kThreads, "embedding_forward"), kThreads, 0, stream_of(exec)>>>(RowPointer<T>(y),
+                                                                                                   ids, table, grid);
     check_launch(exec, "embedding_forward");
   };
-  if (rows_aligned(y, 16) && rows_aligned(table, 16)) {
+  if (rows_packed(y) && rows_aligned(table, 16)) {
     launch(gather_kernel<kPackElements<T>, T>, kPackElements<T>);
   } else {
     launch(gather_kernel<1, T>, 1);

@@ -36,10 +36,10 @@ __global__ void __launch_bounds__(kThreads)
     float out[kPack] = {};
     if (seen) {
       float gradient[kPack];
-      load_floats<kPack>(dy.data + r * dy.stride[0] + column, columns - column, gradient);
+      load_floats<kPack>(dy.data + r * dy.stride[0] + column, gradient);
       if (dweight) {
         float value[kPack];
-        load_some<kPack>(from + column, columns - column, value);
+        load_pack<kPack>(from + column, value);
 #pragma unroll
         for (int i = 0; i < kPack; ++i) {
           sum = fmaf(value[i], gradient[i], sum);
@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(kThreads)
         out[i] = w * gradient[i];
       }
     }
-    store_some<kPack>(to + column, columns - column, out);
+    store_pack<kPack>(to + column, out);
   }
   if (dweight) {
     sum = warp_sum(sum);
@@ -141,8 +141,8 @@ void pool_backward(const Exec& exec, View<T, 3> dx, View<float, 2> dweight, View
   if (steps == 0) {
     return;
   }
-  const bool aligned = rows_aligned(dx, 16) && rows_aligned(dy, 16) && rows_aligned(x, 16);
-  const auto kernel = aligned ? spread_kernel<kPackElements<T>, T> : spread_kernel<1, T>;
+  const bool packed = rows_packed(dx) && rows_packed(x) && rows_aligned(dy, 16);
+  const auto kernel = packed ? spread_kernel<kPackElements<T>, T> : spread_kernel<1, T>;
   kernel<<<grid_size(steps, kThreads / 32, op), kThreads, 0, stream_of(exec)>>>(dx, dweight, dy, x, weight, record,
                                                                                 steps);
   check_launch(exec, op);

@@ -23,11 +23,37 @@ struct RotaryArguments {
   View<T, 4> y;
   View<const T, 4> x;
   View<const int64_t, 2> position;
-  PackGrid grid;  // (B * L, P / 2)
+  PackGrid grid;       // (B * L, H * P / 2)
+  FastDivide by_head;  // packs of half a head
   float sign;
 };
 
-// A thread turns one pack of pairs of all heads of a step: the sines are paid once for them.
+struct SineCosine {
+  float sine;
+  float cosine;
+};
+
+/// Of an angle in 2^-32 turns: the nearest quarter turn is taken off exactly, and polynomials (of least error on an
+/// eighth of a turn to both sides) do the rest.
+__device__ inline SineCosine sine_cosine(uint32_t turn) {
+  const uint32_t quarter = (turn + 0x20000000u) >> 30;
+  const float x =
+      static_cast<float>(static_cast<int32_t>(turn - (quarter << 30))) * 1.4629180792671596e-9f;  // 2 pi / 2^32
+  const float square = x * x;
+  float sine = fmaf(square, -1.958789071e-4f, 8.332747966e-3f);
+  sine = fmaf(sine, square, -1.666666418e-1f);
+  sine = fmaf(sine * square, x, x);
+  float cosine = fmaf(square, 2.454794230e-5f, -1.388830249e-3f);
+  cosine = fmaf(cosine, square, 4.166666418e-2f);
+  cosine = fmaf(cosine, square, -0.5f);
+  cosine = fmaf(cosine, square, 1.0f);
+  const bool swap = quarter & 1;
+  const float first = swap ? cosine : sine, second = swap ? sine : cosine;
+  return {quarter & 2 ? -first : first, (quarter + 1) & 2 ? -second : second};
+}
+
+// A thread turns one pack of pairs of one head. The sines are made anew for each head: they cost less than walking
+// through memory in strides of a head would.
 template <int kPack, class T>
 __global__ void __launch_bounds__(kThreads)
     rotary_kernel(const RotaryArguments<T> args, const __grid_constant__ Turns turns) {
@@ -36,36 +62,29 @@ __global__ void __launch_bounds__(kThreads)
     return;
   }
   const auto place = args.grid.place(first, threadIdx.x);
-  const int64_t L = args.x.size[1], H = args.x.size[2], half = args.grid.columns;
-  const int64_t b = place.row / L, t = place.row - b * L, p = place.pack * kPack;
+  const int64_t L = args.x.size[1], half = args.x.size[3] / 2, b = place.row / L, t = place.row - b * L;
+  const uint32_t h = args.by_head.quotient(static_cast<uint32_t>(place.pack));
+  const uint32_t p = (static_cast<uint32_t>(place.pack) - h * args.by_head.divisor()) * kPack;
+  const T* from = args.x.data + b * args.x.stride[0] + t * args.x.stride[1] + h * args.x.stride[2] + p;
+  T* to = args.y.data + b * args.y.stride[0] + t * args.y.stride[1] + h * args.y.stride[2] + p;
   const int64_t position = args.position(b, t);
-  const T* from = args.x.data + b * args.x.stride[0] + t * args.x.stride[1] + p;
-  T* to = args.y.data + b * args.y.stride[0] + t * args.y.stride[1] + p;
-  float cosine[kPack], sine[kPack];
-#pragma unroll
-  for (int i = 0; i < kPack; ++i) {
-    const uint64_t step = turns.far == nullptr ? turns.step[p + i] : turns.far[p + i];
-    const int64_t turn = static_cast<int64_t>(static_cast<uint64_t>(position) * step);  // 2^-64 of a turn
-    sincospif(static_cast<float>(turn) * 0x1p-63f, &sine[i], &cosine[i]);
-    if (position < 0) {
-      cosine[i] = 1;
-      sine[i] = 0;
-    }
-    sine[i] *= args.sign;
-  }
-#pragma unroll 4
-  for (int64_t h = 0; h < H; ++h) {
-    float a[kPack], c[kPack], left[kPack], right[kPack];
-    load_pack<kPack>(from + h * args.x.stride[2], a);
-    load_pack<kPack>(from + h * args.x.stride[2] + half, c);
+  float left[kPack], right[kPack];
+  load_pack<kPack>(from, left);
+  load_pack<kPack>(from + half, right);
+  if (position >= 0) {  // padding may hold what has no product
 #pragma unroll
     for (int i = 0; i < kPack; ++i) {
-      left[i] = position < 0 ? a[i] : a[i] * cosine[i] - c[i] * sine[i];  // padding may hold what has no product
-      right[i] = position < 0 ? c[i] : c[i] * cosine[i] + a[i] * sine[i];
+      const uint64_t step = turns.far == nullptr ? turns.step[p + i] : turns.far[p + i];
+      const uint64_t turn =
+          static_cast<uint64_t>(position) * step + 0x80000000u;  // 2^-64 of a turn, to be cut to 2^-32
+      const SineCosine angle = sine_cosine(static_cast<uint32_t>(turn >> 32));
+      const float sine = angle.sine * args.sign, x = left[i];
+      left[i] = x * angle.cosine - right[i] * sine;
+      right[i] = right[i] * angle.cosine + x * sine;
     }
-    store_pack<kPack>(to + h * args.y.stride[2], left);
-    store_pack<kPack>(to + h * args.y.stride[2] + half, right);
   }
+  store_pack<kPack>(to, left);
+  store_pack<kPack>(to + half, right);
 }
 
 /// Turns a step of each frequency, in units of 2^-64; none is as much as a turn.
@@ -101,8 +120,14 @@ void rotary(const Exec& exec, View<T, 4> y, View<const T, 4> x, View<const int64
     copy_to_device(exec, far.get(), steps.data(), half * static_cast<int64_t>(sizeof(uint64_t)));
     turns.far = far.get();
   }
+  require(x.size[2] * half < int64_t{1} << 31, "rotary: ", x.size[2], " heads of ", x.size[3], " are too many");
   const auto launch = [&](auto kernel, int pack) {
-    const RotaryArguments<T> args{y, x, position, PackGrid(x.size[0] * x.size[1], half, pack), inverse ? -1.0f : 1.0f};
+    const RotaryArguments<T> args{y,
+                                  x,
+                                  position,
+                                  PackGrid(x.size[0] * x.size[1], x.size[2] * half, pack),
+                                  FastDivide(static_cast<uint32_t>(half / pack)),
+                                  inverse ? -1.0f : 1.0f};
     kernel<<<grid_size(args.grid.items, kThreads, "rotary"), kThreads, 0, stream_of(exec)>>>(args, turns);
     check_launch(exec, "rotary");
   };

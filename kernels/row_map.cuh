@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "core/base/view.h"
 #include "kernels/cuda_support.cuh"
@@ -41,6 +42,12 @@ bool rows_aligned(const View<T, R>& view, int64_t bytes) {
     aligned = aligned && (view.size[i] <= 1 || view.stride[i] * static_cast<int64_t>(sizeof(T)) % bytes == 0);
   }
   return aligned;
+}
+
+/// True where every row is made of whole packs of 16 bytes.
+template <class T, int R>
+bool rows_packed(const View<T, R>& view) {
+  return view.size[R - 1] % kPackElements<std::remove_const_t<T>> == 0 && rows_aligned(view, 16);
 }
 
 /// Blocks of one launch; the grid's first dimension takes 2^31 - 1.
@@ -84,77 +91,32 @@ struct PackGrid {
   static constexpr int64_t kLongRow = int64_t{1} << 30;
 };
 
-/// Up to N elements at `from`; those past `count` are 0.
-template <int N, class T>
-__device__ inline void load_some(const T* from, int64_t count, float (&to)[N]) {
-  if (count >= N) {
-    load_pack<N>(from, to);
-    return;
-  }
-#pragma unroll
-  for (int i = 0; i < N; ++i) {
-    to[i] = i < count ? to_float(from[i]) : 0.0f;
-  }
-}
-
-template <int N, class T>
-__device__ inline void store_some(T* to, int64_t count, const float (&from)[N]) {
-  if (count >= N) {
-    store_pack<N>(to, from);
-    return;
-  }
-#pragma unroll
-  for (int i = 0; i < N; ++i) {
-    if (i < count) {
-      to[i] = from_float<T>(from[i]);
-    }
-  }
-}
-
-/// N floats: load_pack in pieces of 16 bytes.
+/// N floats, in accesses of at most 16 bytes.
 template <int N>
-__device__ inline void load_floats(const float* from, int64_t count, float (&to)[N]) {
-  if constexpr (N > 4) {
-    if (count >= N) {
+__device__ inline void load_floats(const float* from, float (&to)[N]) {
+  constexpr int kPart = N < 4 ? N : 4;
 #pragma unroll
-      for (int i = 0; i < N; i += 4) {
-        float part[4];
-        load_pack<4>(from + i, part);
+  for (int i = 0; i < N; i += kPart) {
+    float part[kPart];
+    load_pack<kPart>(from + i, part);
 #pragma unroll
-        for (int k = 0; k < 4; ++k) {
-          to[i + k] = part[k];
-        }
-      }
-      return;
+    for (int k = 0; k < kPart; ++k) {
+      to[i + k] = part[k];
     }
-#pragma unroll
-    for (int i = 0; i < N; ++i) {
-      to[i] = i < count ? from[i] : 0.0f;
-    }
-  } else {
-    load_some<N>(from, count, to);
   }
 }
 
 template <int N>
-__device__ inline void store_floats(float* to, int64_t count, const float (&from)[N]) {
-  if constexpr (N > 4) {
-    if (count >= N) {
+__device__ inline void store_floats(float* to, const float (&from)[N]) {
+  constexpr int kPart = N < 4 ? N : 4;
 #pragma unroll
-      for (int i = 0; i < N; i += 4) {
-        const float part[4] = {from[i], from[i + 1], from[i + 2], from[i + 3]};
-        store_pack<4>(to + i, part);
-      }
-      return;
-    }
+  for (int i = 0; i < N; i += kPart) {
+    float part[kPart];
 #pragma unroll
-    for (int i = 0; i < N; ++i) {
-      if (i < count) {
-        to[i] = from[i];
-      }
+    for (int k = 0; k < kPart; ++k) {
+      part[k] = from[i + k];
     }
-  } else {
-    store_some<N>(to, count, from);
+    store_pack<kPart>(to + i, part);
   }
 }
 

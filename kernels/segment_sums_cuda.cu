@@ -100,7 +100,7 @@ __global__ void __launch_bounds__(kThreads)
         const int64_t found = rows.key(place.b, place.t);
         key[k] = at < end && found >= 0 && found < sums ? static_cast<int>(found) : -1;
         weight[k] = rows.weight ? rows.weight(place.b, place.t) : 1.0f;
-        load_some<kPack>(address(rows, place, column), columns - column, value[k]);
+        load_pack<kPack>(address(rows, place, column), value[k]);
       }
 #pragma unroll
       for (int k = 0; k < kRowsAtOnce; ++k) {
@@ -209,18 +209,17 @@ __global__ void __launch_bounds__(kThreads) runs_kernel(View<float, 2> sum, floa
       return;
     }
     if (began_before || goes_on) {
-      store_floats<kPack>(parts + ((began_before ? 0 : pieces) + p) * tiles * lanes * kPack + column, kPack, total);
+      store_floats<kPack>(parts + ((began_before ? 0 : pieces) + p) * tiles * lanes * kPack + column, total);
       return;
     }
     float* to = sum.data + current * sum.stride[0] + column;
-    const int64_t width = columns - column;
     float before[kPack];
-    load_floats<kPack>(to, width, before);
+    load_floats<kPack>(to, before);
 #pragma unroll
     for (int i = 0; i < kPack; ++i) {
       before[i] += total[i];
     }
-    store_floats<kPack>(to, width, before);
+    store_floats<kPack>(to, before);
   };
   for (int64_t at = begin; at < end && current < sums; at += kRowsAtOnce) {
     uint32_t key[kRowsAtOnce];
@@ -231,7 +230,7 @@ __global__ void __launch_bounds__(kThreads) runs_kernel(View<float, 2> sum, floa
       key[k] = at + k < end ? sorted.key[i] : UINT32_MAX;
       const auto place = place_of(rows, sorted.first + sorted.index[i]);
       weight[k] = rows.weight ? rows.weight(place.b, place.t) : 1.0f;
-      load_some<kPack>(address(rows, place, column), columns - column, value[k]);
+      load_pack<kPack>(address(rows, place, column), value[k]);
     }
 #pragma unroll
     for (int k = 0; k < kRowsAtOnce; ++k) {
@@ -358,12 +357,12 @@ void segment_sums(const Exec& exec, const char* op, View<float, 2> sum, const Se
   }
   constexpr int kPack = kPackElements<T>;
   const bool few = table_bytes(sum.size[0], kPack) <= most_table_bytes(exec);
-  const bool aligned = rows_aligned(rows.x, 16);
-  if (aligned && few) {
+  const bool packed = rows_packed(rows.x);
+  if (packed && few) {
     sum_by_tables<kPack>(exec, op, sum, rows);
   } else if (few) {
     sum_by_tables<1>(exec, op, sum, rows);
-  } else if (aligned && rows_aligned(sum, 16)) {
+  } else if (packed && rows_aligned(sum, 16)) {
     sum_by_sorting<kPack>(exec, op, sum, rows);
   } else {
     sum_by_sorting<1>(exec, op, sum, rows);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Once a window: the sizes are small, so these are plain kernels whose neighbouring threads read neighbouring numbers.
+// Once a window: the sizes are small, so these are plain kernels.
 #include "kernels/row_map.cuh"
 #include "kernels/state_readout_check.h"
 
@@ -7,25 +7,51 @@ namespace blockstate::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kLanes = 8;  // that share a channel's state
+constexpr int kTile = 4;
 
+// A thread sums for one channel, kTile filters and kTile rows of the batch, so that each number it reads serves four
+// sums.
+template <int kPack>
 __global__ void __launch_bounds__(kThreads)
-    readout_kernel(View<float, 3> y, View<const float, 3> state, View<const float, 3> weight, int64_t channels) {
-  const int64_t S = weight.size[0], D = weight.size[1], Q = weight.size[2];
-  const int64_t channel = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) / kLanes;
-  const int lane = threadIdx.x % kLanes;
-  const bool inside = channel < channels;  // all threads reach the shuffles
-  const int64_t b = inside ? channel / D : 0, d = inside ? channel % D : 0;
-  const float* h = state.data + (b * D + d) * Q;
-  for (int64_t s = 0; s < S; ++s) {
-    const float* w = weight.data + (s * D + d) * Q;
-    float sum = 0;
-    for (int64_t q = lane; q < Q; q += kLanes) {
-      sum += w[q] * h[q];
+    readout_kernel(View<float, 3> y, View<const float, 3> state, View<const float, 3> weight, int64_t count) {
+  const int64_t B = state.size[0], S = weight.size[0], D = weight.size[1], Q = weight.size[2];
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= count) {
+    return;
+  }
+  const int64_t tiles = ceil_div<int64_t>(S, kTile), d = i % D, s = i / D % tiles * kTile, b = i / (D * tiles) * kTile;
+  const float *h[kTile], *w[kTile];
+#pragma unroll
+  for (int k = 0; k < kTile; ++k) {  // the last tile may hold a row twice
+    h[k] = state.data + ((b + k < B ? b + k : b) * D + d) * Q;
+    w[k] = weight.data + ((s + k < S ? s + k : s) * D + d) * Q;
+  }
+  float sum[kTile][kTile] = {};
+  for (int64_t q = 0; q < Q; q += kPack) {
+    float value[kTile][kPack], factor[kTile][kPack];
+#pragma unroll
+    for (int k = 0; k < kTile; ++k) {
+      load_pack<kPack>(h[k] + q, value[k]);
+      load_pack<kPack>(w[k] + q, factor[k]);
     }
-    sum = warp_sum<kLanes>(sum);
-    if (inside && lane == 0) {
-      y(b, s, d) = sum;
+#pragma unroll
+    for (int k = 0; k < kTile; ++k) {
+#pragma unroll
+      for (int m = 0; m < kTile; ++m) {
+#pragma unroll
+        for (int j = 0; j < kPack; ++j) {
+          sum[k][m] = fmaf(factor[m][j], value[k][j], sum[k][m]);
+        }
+      }
+    }
+  }
+#pragma unroll
+  for (int k = 0; k < kTile; ++k) {
+#pragma unroll
+    for (int m = 0; m < kTile; ++m) {
+      if (b + k < B && s + m < S) {
+        y(b + k, s + m, d) = sum[k][m];
+      }
     }
   }
 }
@@ -70,9 +96,10 @@ void state_readout_forward<float>(const Exec& exec, View<float, 3> y, View<const
   if (y.elements() == 0) {
     return;
   }
-  const int64_t channels = state.size[0] * state.size[1];
-  readout_kernel<<<grid_size(channels, kThreads / kLanes, "state_readout_forward"), kThreads, 0, stream_of(exec)>>>(
-      y, state, weight, channels);
+  const int64_t count = ceil_div<int64_t>(state.size[0], kTile) * ceil_div<int64_t>(weight.size[0], kTile) * y.size[2];
+  const auto kernel = rows_packed(state) && rows_packed(weight) ? readout_kernel<4> : readout_kernel<1>;
+  kernel<<<grid_size(count, kThreads, "state_readout_forward"), kThreads, 0, stream_of(exec)>>>(y, state, weight,
+                                                                                                count);
   check_launch(exec, "state_readout_forward");
 }
 

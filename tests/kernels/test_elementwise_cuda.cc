@@ -142,7 +142,7 @@ TEMPLATE_TEST_CASE("elementwise add_column_sums on CUDA", "[elementwise][cuda]",
 
 TEST_CASE("elementwise kernels on CUDA reach rows past 2^31 elements", "[elementwise][cuda][large]") {
   constexpr int64_t kRows = 3, kColumns = 19, kStride = (int64_t{1} << 31) + 8;
-  const CudaArray<BFloat16> far(2 * kStride + kColumns);
+  const CudaSpace<BFloat16> far(2 * kStride + kColumns);
   const View<BFloat16, 2> y{far.data(), {kRows, kColumns}, {kStride, 1}};
   const auto xs = rounded_to<BFloat16>(random_normal<float>(1, kRows * kColumns));
   const CudaRows<BFloat16> x(xs, kRows, kColumns), back(kRows, kColumns);

@@ -64,7 +64,7 @@ TEMPLATE_TEST_CASE("tail on CUDA equals the CPU's", "[tail][cuda]", float, BFloa
 
 TEST_CASE("tail on CUDA reads and writes beyond 2^31 elements", "[tail][cuda][large]") {
   const int64_t stride = (int64_t{1} << 31) + 9;
-  const CudaArray<BFloat16> far(2 * stride + 4);
+  const CudaSpace<BFloat16> far(2 * stride + 4);
   const View<BFloat16, 3> x{far.data(), {1, 3, 4}, {0, stride, 1}};
   const CudaArray<int64_t> end(std::vector<int64_t>{3}), known(std::vector<int64_t>{3});
   const CudaRows<BFloat16> dy({1, 2, 3, 4, 5, 6, 7, 8}, 2, 4), y(2, 4);
