@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
+#include <cstdlib>
 #include <iterator>
 #include <unordered_map>
 #include <unordered_set>
@@ -67,6 +69,27 @@ Tensor ones_like(const Tensor& value) {
   return ones;
 }
 
+/// With BLOCKSTATE_CHECK_FINITE=1 in the environment every result is looked at, so that a number that is not finite is
+/// named where it arises rather than where the loss shows it.
+void check_finite(const std::string& op, const std::vector<Tensor>& tensors) {
+  static const bool wanted = [] {
+    const char* value = std::getenv("BLOCKSTATE_CHECK_FINITE");
+    return value != nullptr && value[0] == '1';
+  }();
+  for (size_t i = 0; wanted && i < tensors.size(); ++i) {
+    const Tensor& tensor = tensors[i];
+    if (!tensor.defined() || dtype_size(tensor.dtype()) == 1 || tensor.dtype() == DType::kInt64) {
+      continue;
+    }
+    const Tensor values = tensor.to(Device{}).to(DType::kFloat64).packed();
+    const double* value = values.data<double>();
+    for (int64_t at = 0; at < values.elements(); ++at) {
+      require(std::isfinite(value[at]), op, ": element ", at, " of result ", i, " of shape ",
+              shape_text(tensor.shape()), " is ", value[at]);
+    }
+  }
+}
+
 }  // namespace
 
 Node::~Node() {
@@ -128,6 +151,7 @@ std::vector<Variable> record(const char* name, std::vector<Tensor> outputs, cons
     }
     profile::mark(name, bytes);
   }
+  check_finite(name, outputs);
   const bool wanted = recording && std::any_of(inputs.begin(), inputs.end(),
                                                [](const Variable& input) { return input.requires_grad(); });
   std::vector<Variable> results;
@@ -203,6 +227,7 @@ void backward(const std::vector<Variable>& roots, const std::vector<Tensor>& gra
       }
       profile::mark(node->name + " backward", bytes);
     }
+    check_finite(node->name + " backward", input_grads);
     node->backward = nullptr;
     require(input_grads.size() == node->inputs.size(), node->name, ": backward gave ", input_grads.size(),
             " gradients for ", node->inputs.size(), " inputs");
