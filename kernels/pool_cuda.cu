@@ -15,47 +15,72 @@ __global__ void __launch_bounds__(kThreads) zero_kernel(View<float, 2> y, int64_
   }
 }
 
-// A warp a step: dx = weight * dy[record], and the sum of x * dy. x and dx may be the same.
+constexpr int kStepsAtOnce = 4;  // of one warp, so that their loads are under way together
+
+// A warp a few steps: dx = weight * dy[record], and the sum of x * dy. x and dx may be the same.
 template <int kPack, class T>
 __global__ void __launch_bounds__(kThreads)
     spread_kernel(const View<T, 3> dx, const View<float, 2> dweight, const View<const float, 2> dy,
                   const View<const T, 3> x, const View<const float, 2> weight, const View<const int64_t, 2> record,
                   int64_t steps) {
-  const int64_t step = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) / 32;
-  if (step >= steps) {
+  const int64_t first = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) / 32 * kStepsAtOnce;
+  if (first >= steps) {
     return;
   }
-  const int64_t columns = x.size[2], b = x.size[0] == 1 ? 0 : step / x.size[1], t = step - b * x.size[1];
-  const int64_t r = record(b, t);
-  const bool seen = r >= 0 && r < dy.size[0];
-  const float w = seen ? weight(b, t) : 0.0f;
-  T* to = dx.data + b * dx.stride[0] + t * dx.stride[1];
-  const T* from = x.data + b * x.stride[0] + t * x.stride[1];
-  float sum = 0;
+  const int64_t columns = x.size[2];
+  int64_t b[kStepsAtOnce], t[kStepsAtOnce];
+  const float* gradient_row[kStepsAtOnce];  // null: padding
+  float w[kStepsAtOnce], sum[kStepsAtOnce] = {};
+#pragma unroll
+  for (int k = 0; k < kStepsAtOnce; ++k) {
+    const int64_t step = first + k < steps ? first + k : first;  // the last warp may read a step twice
+    b[k] = x.size[0] == 1 ? 0 : step / x.size[1];
+    t[k] = step - b[k] * x.size[1];
+    const int64_t r = record(b[k], t[k]);
+    const bool seen = r >= 0 && r < dy.size[0];
+    gradient_row[k] = seen ? dy.data + r * dy.stride[0] : nullptr;
+    w[k] = weight(b[k], t[k]);
+  }
   for (int64_t column = threadIdx.x % 32 * kPack; column < columns; column += 32 * kPack) {
-    float out[kPack] = {};
-    if (seen) {
-      float gradient[kPack];
-      load_floats<kPack>(dy.data + r * dy.stride[0] + column, gradient);
+    float gradient[kStepsAtOnce][kPack], value[kStepsAtOnce][kPack];
+#pragma unroll
+    for (int k = 0; k < kStepsAtOnce; ++k) {
       if (dweight) {
-        float value[kPack];
-        load_pack<kPack>(from + column, value);
-#pragma unroll
-        for (int i = 0; i < kPack; ++i) {
-          sum = fmaf(value[i], gradient[i], sum);
-        }
-      }
-#pragma unroll
-      for (int i = 0; i < kPack; ++i) {
-        out[i] = w * gradient[i];
+        load_pack<kPack>(x.data + b[k] * x.stride[0] + t[k] * x.stride[1] + column, value[k]);
       }
     }
-    store_pack<kPack>(to + column, out);
+#pragma unroll
+    for (int k = 0; k < kStepsAtOnce; ++k) {
+#pragma unroll
+      for (int i = 0; i < kPack; ++i) {
+        gradient[k][i] = 0;
+      }
+      if (gradient_row[k] != nullptr) {
+        load_floats<kPack>(gradient_row[k] + column, gradient[k]);
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < kStepsAtOnce; ++k) {
+      float out[kPack];
+#pragma unroll
+      for (int i = 0; i < kPack; ++i) {
+        if (dweight && gradient_row[k] != nullptr) {
+          sum[k] = fmaf(value[k][i], gradient[k][i], sum[k]);
+        }
+        out[i] = gradient_row[k] != nullptr ? w[k] * gradient[k][i] : 0.0f;
+      }
+      if (k == 0 || first + k < steps) {
+        store_pack<kPack>(dx.data + b[k] * dx.stride[0] + t[k] * dx.stride[1] + column, out);
+      }
+    }
   }
   if (dweight) {
-    sum = warp_sum(sum);
-    if (threadIdx.x % 32 == 0) {
-      dweight(b, t) = sum;
+#pragma unroll
+    for (int k = 0; k < kStepsAtOnce; ++k) {
+      const float total = warp_sum(sum[k]);
+      if (threadIdx.x % 32 == 0 && first + k < steps) {
+        dweight(b[k], t[k]) = total;
+      }
     }
   }
 }
@@ -143,8 +168,8 @@ void pool_backward(const Exec& exec, View<T, 3> dx, View<float, 2> dweight, View
   }
   const bool packed = rows_packed(dx) && rows_packed(x) && rows_aligned(dy, 16);
   const auto kernel = packed ? spread_kernel<kPackElements<T>, T> : spread_kernel<1, T>;
-  kernel<<<grid_size(steps, kThreads / 32, op), kThreads, 0, stream_of(exec)>>>(dx, dweight, dy, x, weight, record,
-                                                                                steps);
+  kernel<<<grid_size(steps, kThreads / 32 * kStepsAtOnce, op), kThreads, 0, stream_of(exec)>>>(dx, dweight, dy, x,
+                                                                                               weight, record, steps);
   check_launch(exec, op);
 }
 

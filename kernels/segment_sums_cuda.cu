@@ -19,10 +19,10 @@ struct Place {
   int64_t t;
 };
 
-// Rows are numbered b * L + t.
-template <class T>
+// Rows are numbered b * L + t. kFlat: B is 1, and nothing has to be divided.
+template <bool kFlat, class T>
 __device__ inline Place place_of(const SegmentRows<T>& rows, int64_t row) {
-  if (rows.x.size[0] == 1) {
+  if (kFlat) {
     return {0, row};
   }
   const int64_t b = row / rows.x.size[1];
@@ -32,6 +32,19 @@ __device__ inline Place place_of(const SegmentRows<T>& rows, int64_t row) {
 template <class T>
 __device__ inline const T* address(const SegmentRows<T>& rows, Place place, int64_t column) {
   return rows.x.data + place.b * rows.x.stride[0] + place.t * rows.x.stride[1] + column;
+}
+
+// All rows as those of one sequence, where each view's rows follow each other at one stride.
+template <class T>
+SegmentRows<T> flattened(SegmentRows<T> rows) {
+  const int64_t B = rows.x.size[0], L = rows.x.size[1];
+  const bool possible = rows.x.stride[0] == L * rows.x.stride[1] && rows.key.stride[0] == L * rows.key.stride[1] &&
+                        (!rows.weight || rows.weight.stride[0] == L * rows.weight.stride[1]);
+  if (possible) {
+    rows.x.size[0] = rows.key.size[0] = rows.weight.size[0] = 1;
+    rows.x.size[1] = rows.key.size[1] = rows.weight.size[1] = B * L;
+  }
+  return rows;
 }
 
 constexpr int kThreads = 256;
@@ -72,7 +85,7 @@ __device__ inline void add_to_table(float* table, int lanes, int lane, int key, 
   }
 }
 
-template <int kPack, class T>
+template <int kPack, bool kFlat, class T>
 __global__ void __launch_bounds__(kThreads)
     table_kernel(float* partial, const SegmentRows<T> rows, int64_t sums, int64_t piece, int lanes) {
   extern __shared__ float4 tables[];
@@ -96,7 +109,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
       for (int k = 0; k < kRowsAtOnce; ++k) {
         const int64_t at = row + k * groups;
-        const auto place = place_of(rows, at < end ? at : row);
+        const auto place = place_of<kFlat>(rows, at < end ? at : row);
         const int64_t found = rows.key(place.b, place.t);
         key[k] = at < end && found >= 0 && found < sums ? static_cast<int>(found) : -1;
         weight[k] = rows.weight ? rows.weight(place.b, place.t) : 1.0f;
@@ -146,7 +159,7 @@ int64_t most_table_bytes(const Exec& exec) {
   return bytes - 1024;
 }
 
-template <int kPack, class T>
+template <int kPack, bool kFlat, class T>
 void sum_by_tables(const Exec& exec, const char* op, View<float, 2> sum, const SegmentRows<T>& rows) {
   const int64_t count = rows.x.size[0] * rows.x.size[1], columns = rows.x.size[2], sums = sum.size[0];
   const Columns shared_out(columns, kPack);
@@ -156,7 +169,7 @@ void sum_by_tables(const Exec& exec, const char* op, View<float, 2> sum, const S
   const int64_t pieces = ceil_div(count, piece);
   const Scratch<float> partial(exec, pieces * sums * columns);
   const int64_t bytes = table_bytes(sums, kPack);
-  const auto kernel = table_kernel<kPack, T>;
+  const auto kernel = table_kernel<kPack, kFlat, T>;
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)), op);
   const dim3 grid(static_cast<unsigned>(pieces), static_cast<unsigned>(shared_out.tiles));
   kernel<<<grid, kThreads, static_cast<size_t>(bytes), stream_of(exec)>>>(partial.get(), rows, sums, piece,
@@ -168,12 +181,12 @@ void sum_by_tables(const Exec& exec, const char* op, View<float, 2> sum, const S
 // --- many sums
 // --------------------------------------------------------------------------------------------------------
 
-template <class T>
+template <bool kFlat, class T>
 __global__ void __launch_bounds__(kThreads)
     keys_kernel(uint32_t* key, uint32_t* index, const SegmentRows<T> rows, int64_t first, int64_t count, int64_t sums) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i < count) {
-    const auto place = place_of(rows, first + i);
+    const auto place = place_of<kFlat>(rows, first + i);
     const int64_t found = rows.key(place.b, place.t);
     key[i] = static_cast<uint32_t>(found >= 0 && found < sums ? found : sums);
     index[i] = static_cast<uint32_t>(i);
@@ -189,7 +202,7 @@ struct Sorted {
 };
 
 // parts[0][p]: what piece p has of a run that began before it; parts[1][p]: of a run that begins in it and goes on.
-template <int kPack, class T>
+template <int kPack, bool kFlat, class T>
 __global__ void __launch_bounds__(kThreads) runs_kernel(View<float, 2> sum, float* parts, const SegmentRows<T> rows,
                                                         const Sorted sorted, int lanes, int64_t tiles, int64_t pieces) {
   const int64_t group = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) / lanes;
@@ -228,7 +241,7 @@ __global__ void __launch_bounds__(kThreads) runs_kernel(View<float, 2> sum, floa
     for (int k = 0; k < kRowsAtOnce; ++k) {
       const int64_t i = at + k < end ? at + k : at;
       key[k] = at + k < end ? sorted.key[i] : UINT32_MAX;
-      const auto place = place_of(rows, sorted.first + sorted.index[i]);
+      const auto place = place_of<kFlat>(rows, sorted.first + sorted.index[i]);
       weight[k] = rows.weight ? rows.weight(place.b, place.t) : 1.0f;
       load_pack<kPack>(address(rows, place, column), value[k]);
     }
@@ -299,7 +312,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-template <int kPack, class T>
+template <int kPack, bool kFlat, class T>
 void sum_by_sorting(const Exec& exec, const char* op, View<float, 2> sum, const SegmentRows<T>& rows) {
   const int64_t all = rows.x.size[0] * rows.x.size[1], columns = rows.x.size[2], sums = sum.size[0];
   require(sums < UINT32_MAX, op, ": ", sums, " rows of the table are too many");
@@ -313,7 +326,7 @@ void sum_by_sorting(const Exec& exec, const char* op, View<float, 2> sum, const 
     const int64_t count = std::min(kMostRows, all - first);
     const Scratch<uint32_t> lists(exec, 4 * count);
     uint32_t *key = lists.get(), *index = key + count, *sorted_key = index + count, *sorted_index = sorted_key + count;
-    keys_kernel<T>
+    keys_kernel<kFlat, T>
         <<<grid_size(count, kThreads, op), kThreads, 0, stream_of(exec)>>>(key, index, rows, first, count, sums);
     check_launch(exec, op);
     size_t bytes = 0;
@@ -333,7 +346,7 @@ void sum_by_sorting(const Exec& exec, const char* op, View<float, 2> sum, const 
     const int64_t pitch = shared_out.tiles * shared_out.lanes * kPack;  // whole packs, so that they are aligned
     const Scratch<float> parts(exec, 2 * pieces * pitch);
     const Sorted sorted{sorted_key, sorted_index, first, count, piece};
-    runs_kernel<kPack, T>
+    runs_kernel<kPack, kFlat, T>
         <<<grid_size(pieces * shared_out.tiles * shared_out.lanes, kThreads, op), kThreads, 0, stream_of(exec)>>>(
             sum, parts.get(), rows, sorted, shared_out.lanes, shared_out.tiles, pieces);
     check_launch(exec, op);
@@ -356,16 +369,18 @@ void segment_sums(const Exec& exec, const char* op, View<float, 2> sum, const Se
     return;
   }
   constexpr int kPack = kPackElements<T>;
+  const SegmentRows<T> flat = flattened(rows);
   const bool few = table_bytes(sum.size[0], kPack) <= most_table_bytes(exec);
-  const bool packed = rows_packed(rows.x);
-  if (packed && few) {
-    sum_by_tables<kPack>(exec, op, sum, rows);
-  } else if (few) {
-    sum_by_tables<1>(exec, op, sum, rows);
-  } else if (packed && rows_aligned(sum, 16)) {
-    sum_by_sorting<kPack>(exec, op, sum, rows);
+  const bool packed = rows_packed(rows.x) && (few || rows_aligned(sum, 16));
+  const auto run = [&](auto by_table, auto by_sorting) {
+    few ? by_table(exec, op, sum, flat) : by_sorting(exec, op, sum, flat);
+  };
+  if (flat.x.size[0] == 1) {
+    packed ? run(sum_by_tables<kPack, true, T>, sum_by_sorting<kPack, true, T>)
+           : run(sum_by_tables<1, true, T>, sum_by_sorting<1, true, T>);
   } else {
-    sum_by_sorting<1>(exec, op, sum, rows);
+    packed ? run(sum_by_tables<kPack, false, T>, sum_by_sorting<kPack, false, T>)
+           : run(sum_by_tables<1, false, T>, sum_by_sorting<1, false, T>);
   }
 }
 
