@@ -4,6 +4,7 @@
 #include <cuda_runtime_api.h>
 
 #include <array>
+#include <map>
 #include <mutex>
 
 #include "core/base/check.h"
@@ -119,7 +120,47 @@ Exec exec(int device) {
 
 void synchronize(const Exec& exec) { check(cudaStreamSynchronize(stream_of(exec)), "finish the work of the GPU"); }
 
+/// Blocks by size, free ones to be handed out again. Allocating nodes in the graph itself would cost a launch each.
+struct StreamGraph::Arena {
+  std::multimap<int64_t, std::byte*> free;
+  std::map<std::byte*, int64_t> blocks;
+
+  ~Arena() {
+    for (const auto& [memory, bytes] : blocks) {
+      cudaFree(memory);
+    }
+  }
+  std::byte* take(int64_t bytes) {
+    const auto found = free.lower_bound(bytes);
+    if (found != free.end() && found->first <= 2 * bytes + 4096) {
+      std::byte* memory = found->second;
+      free.erase(found);
+      return memory;
+    }
+    void* memory = nullptr;
+    if (cudaMalloc(&memory, static_cast<size_t>(bytes)) != cudaSuccess) {
+      cudaGetLastError();
+      return nullptr;
+    }
+    blocks[static_cast<std::byte*>(memory)] = bytes;
+    return static_cast<std::byte*>(memory);
+  }
+  bool give(std::byte* memory) {
+    const auto found = blocks.find(memory);
+    if (found == blocks.end()) {
+      return false;
+    }
+    free.emplace(found->second, memory);
+    return true;
+  }
+};
+
+thread_local StreamGraph::Arena* StreamGraph::recording_ = nullptr;
+
 std::byte* take_memory(const Exec& exec, int64_t bytes) {
+  if (StreamGraph::recording_ != nullptr) {
+    return StreamGraph::recording_->take(bytes > 0 ? bytes : 1);
+  }
   void* memory = nullptr;
   for (int attempt = 0; attempt < 2; ++attempt) {
     const cudaError_t status = cudaMallocAsync(&memory, static_cast<size_t>(bytes > 0 ? bytes : 1), stream_of(exec));
@@ -136,6 +177,9 @@ std::byte* take_memory(const Exec& exec, int64_t bytes) {
 }
 
 void give_memory(const Exec& exec, std::byte* memory) {
+  if (StreamGraph::recording_ != nullptr && StreamGraph::recording_->give(memory)) {
+    return;
+  }
   cudaFreeAsync(memory,
                 stream_of(exec));  // an earlier error of the stream would come back here: it is reported elsewhere
 }
@@ -159,7 +203,10 @@ int64_t free_memory(const Exec& exec) {
 
 void release_memory(const Exec& exec) { cudaMemPoolTrimTo(pool_of(exec), 0); }
 
+StreamGraph::StreamGraph(const Exec& exec) : exec_(exec), arena_(std::make_unique<Arena>()) {}
+
 StreamGraph::~StreamGraph() {
+  cudaStreamSynchronize(stream_of(exec_));  // its memory must not go while it runs
   if (executable_ != nullptr) {
     cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(executable_));
   }
@@ -167,11 +214,14 @@ StreamGraph::~StreamGraph() {
 
 void StreamGraph::record(const std::function<void()>& body) {
   require(executable_ == nullptr, "a graph is recorded once");
-  check(cudaStreamBeginCapture(stream_of(exec_), cudaStreamCaptureModeThreadLocal), "begin a graph");
+  check(cudaStreamBeginCapture(stream_of(exec_), cudaStreamCaptureModeRelaxed), "begin a graph");
   cudaGraph_t graph = nullptr;
+  recording_ = arena_.get();
   try {
     body();
+    recording_ = nullptr;
   } catch (...) {
+    recording_ = nullptr;
     cudaStreamEndCapture(stream_of(exec_), &graph);
     if (graph != nullptr) {
       cudaGraphDestroy(graph);

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 
 namespace blockstate::kernels::cuda {
@@ -54,19 +55,24 @@ void release_memory(const Exec& exec);
 /// A recorded sequence of work that is put on the stream again as a whole, at a fraction of the launches' cost.
 class StreamGraph {
  public:
-  explicit StreamGraph(const Exec& exec) : exec_(exec) {}
+  explicit StreamGraph(const Exec& exec);
   ~StreamGraph();
   StreamGraph(const StreamGraph&) = delete;
   StreamGraph& operator=(const StreamGraph&) = delete;
-  /// Records what `body` puts on the stream without doing it. Memory that the body takes must be given back in it, and
-  /// it must not wait for the device or copy to or from the host.
+  /// Records what `body` puts on the stream without doing it. Memory that the body takes stays with the graph, so it
+  /// must be given back in the body, which must not wait for the device or copy to or from the host.
   void record(const std::function<void()>& body);
-  bool recorded() const { return executable_ != nullptr; }
   void launch();
 
  private:
+  struct Arena;
+  friend std::byte* take_memory(const Exec& exec, int64_t bytes);
+  friend void give_memory(const Exec& exec, std::byte* memory);
+  static thread_local Arena* recording_;  ///< where memory comes from while this thread records
+
   Exec exec_;
   void* executable_ = nullptr;  // cudaGraphExec_t
+  std::unique_ptr<Arena> arena_;
 };
 
 /// Points in the stream's time, for benchmarks.

@@ -10,6 +10,7 @@
 #include "kernels/cuda_support.cuh"
 #include "kernels/gemm.h"
 #include "kernels/gemm_check.h"
+#include "kernels/gemv.cuh"
 
 namespace blockstate::kernels::cuda {
 namespace {
@@ -144,6 +145,10 @@ void gemm(const Exec& exec, const Gemm<T, C, float>& args) {
     return;
   }
   require(shape.k > 0, "gemm: a product over no columns");
+  if (few_rows(args)) {
+    gemv(exec, args);
+    return;
+  }
   shape.device = exec.device;
   shape.transpose_a = args.transpose_a;
   shape.transpose_b = args.transpose_b;

@@ -5,6 +5,7 @@
 
 #include "apps/bench/cases.h"
 #include "apps/format.h"
+#include "apps/session.h"
 #include "apps/verbs.h"
 #include "core/base/check.h"
 #include "core/config/value.h"
@@ -122,19 +123,19 @@ int run_bench(const BenchArguments& arguments) {
   };
   if (arguments.what != "models") {
     for (const OpCase& op : op_cases(device)) {
-      if (wanted(arguments.filter, op.op + " " + op.shape)) {
+      if (!stop_requested() && wanted(arguments.filter, op.op + " " + op.shape)) {
         attempt(op.op + " " + op.shape, [&] { run_op(op, bench, table); });
       }
     }
   }
   if (arguments.what != "ops") {
     for (const ModelCase& model : model_cases(device)) {
-      if (wanted(arguments.filter, model.model + " " + model.what + " " + model.shape)) {
+      if (!stop_requested() && wanted(arguments.filter, model.model + " " + model.what + " " + model.shape)) {
         attempt(model.model + " " + model.shape, [&] { table.add_model(model, model.run(bench)); });
       }
     }
   }
-  require(!table.ops.empty() || !table.models.empty() || skipped > 0, "--filter ", arguments.filter,
+  require(!table.ops.empty() || !table.models.empty() || skipped > 0 || stop_requested(), "--filter ", arguments.filter,
           ": no op or model has this in its name or shape");
   if (!arguments.json.empty()) {
     Value all;
@@ -149,7 +150,7 @@ int run_bench(const BenchArguments& arguments) {
     file.close();
     require(file.good(), arguments.json, ": cannot be written");
   }
-  return skipped > 0 ? 1 : 0;
+  return stop_requested() ? kInterrupted : skipped > 0 ? 1 : 0;
 }
 
 }  // namespace blockstate::apps

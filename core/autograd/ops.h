@@ -56,8 +56,20 @@ inline Normed norm(const Variable& x, const Variable& residual, const Variable& 
   return norm(x, residual, weight, bias, layer, epsilon, x.dtype());
 }
 
-// --- sequence mixing
-// --------------------------------------------------------------------------------------------------
+/// While one lives and no gradients are recorded, convolutions and scans overwrite the state they start from with the
+/// one they end with: for whoever owns the carry and wants the memory of the step before for that of the next.
+class StatesInPlace {
+ public:
+  StatesInPlace();
+  ~StatesInPlace();
+  StatesInPlace(const StatesInPlace&) = delete;
+  StatesInPlace& operator=(const StatesInPlace&) = delete;
+
+ private:
+  bool previous_;
+};
+
+// --- sequence mixing -----------------------------------------------------------------------------------------------
 struct WithState {
   Variable y;
   Variable state;  ///< undefined unless asked for
@@ -97,8 +109,7 @@ Variable rotary(const Variable& x, const Tensor& position, double base);
 /// kernels/relative_bias.h: table (U, H), bucket of each distance (M) int64 -> bias by distance (H, M).
 Variable gather_buckets(const Variable& table, const Tensor& bucket);
 
-// --- pooling and loss
-// ---------------------------------------------------------------------------------------------------
+// --- pooling and loss -----------------------------------------------------------------------------------------------
 /// kernels/pool.h. x (B, L, D), weight (B, L), record (B, L) -> (R, D). The weight may be a constant.
 Variable pool(const Variable& x, const Variable& weight, const Tensor& record, int64_t records);
 /// exp(score[b, t] - shift[record[b, t]]), 0 at padding: unnormalised softmax weights. score (B, L), shift (R).

@@ -62,16 +62,18 @@ Tensor joined(const std::vector<Tensor>& grads, const std::vector<int64_t>& size
 /// Gradients of y = x W^T + bias from the pieces of dy that arrived; `begin[i]` is the first column of piece i.
 /// `weight` is of x's type; its gradient, like that of the bias, is of type `parameter`.
 std::vector<Tensor> linear_backward(const Tensor& x, const Tensor& weight, DType parameter, bool has_bias, bool need_dx,
-                                    const std::vector<Tensor>& grads, const std::vector<int64_t>& sizes) {
+                                    Tensor pending, const std::vector<Tensor>& grads,
+                                    const std::vector<int64_t>& sizes) {
   const bool narrow = weight.size(0) <= weight.size(1);
   if (narrow && std::count_if(grads.begin(), grads.end(), [](const Tensor& grad) { return grad.defined(); }) > 1) {
     // Each product over a narrow piece would go over all of dx again: joined, they go once.
-    return linear_backward(x, weight, parameter, has_bias, need_dx, {joined(grads, sizes)}, {weight.size(0)});
+    return linear_backward(x, weight, parameter, has_bias, need_dx, pending, {joined(grads, sizes)}, {weight.size(0)});
   }
-  Tensor dx = need_dx ? empty_like(x) : Tensor();
+  const bool adds = pending.defined() && pending.dtype() == x.dtype() && pending.shape() == x.shape();
+  Tensor dx = adds ? pending : need_dx ? empty_like(x) : Tensor();
   Tensor dweight = Tensor::empty(weight.shape(), parameter, weight.device());
   Tensor dbias = has_bias ? Tensor::zeros({weight.size(0)}, parameter, weight.device()) : Tensor();
-  bool first = true;
+  bool first = !adds;
   int64_t begin = 0;
   for (size_t i = 0; i < grads.size(); ++i) {
     const int64_t end = begin + sizes[i];
@@ -100,7 +102,7 @@ std::vector<Tensor> linear_backward(const Tensor& x, const Tensor& weight, DType
   if (first && need_dx) {
     dx.fill_zero();
   }
-  return {dx, dweight, dbias};
+  return {adds ? Tensor() : dx, dweight, dbias};
 }
 
 }  // namespace
@@ -133,7 +135,8 @@ std::vector<Variable> linear_split(const Variable& x, const Variable& weight, co
   return record("linear", outputs, {x, weight, bias},
                 [input, factor, parameter = weight.dtype(), has_bias = bias.defined(), need_dx = x.requires_grad(),
                  sizes](const std::vector<Tensor>& grads) {
-                  return linear_backward(input, factor, parameter, has_bias, need_dx, grads, sizes);
+                  return linear_backward(input, factor, parameter, has_bias, edge != nullptr, pending_grad(edge), grads,
+                                         sizes);
                 });
 }
 

@@ -10,9 +10,21 @@
 namespace blockstate::ops {
 namespace {
 
+thread_local bool states_in_place = false;
+
+/// Where the state after a chunk goes: its own place, or that of the state before.
+Tensor state_place(const Tensor& initial, const Shape& shape, DType dtype, Device device) {
+  const bool over = states_in_place && !grad_enabled() && initial.defined() && initial.contiguous() &&
+                    initial.shape() == shape && initial.dtype() == dtype;
+  return over ? initial : Tensor::empty(shape, dtype, device);
+}
+
 int64_t pieces(int64_t length, int64_t piece) { return (length + piece - 1) / piece; }
 
 }  // namespace
+
+StatesInPlace::StatesInPlace() : previous_(states_in_place) { states_in_place = true; }
+StatesInPlace::~StatesInPlace() { states_in_place = previous_; }
 
 WithState causal_conv1d(const Variable& x, const Variable& weight, const Variable& bias, const Variable& initial,
                         const Tensor& position, bool silu, bool want_state) {
@@ -23,7 +35,7 @@ WithState causal_conv1d(const Variable& x, const Variable& weight, const Variabl
   Tensor y = empty_like(input);
   Tensor final;
   if (want_state) {
-    final = Tensor::empty({input.size(0), K - 1, input.size(2)}, input.dtype(), input.device());
+    final = state_place(initial.value(), {input.size(0), K - 1, input.size(2)}, input.dtype(), input.device());
   }
   dispatch(input, "causal_conv1d", [&](auto on) {
     using T = typename decltype(on)::Value;
@@ -151,7 +163,7 @@ WithState selective_scan(const SelectiveScanInputs& in, const Tensor& position, 
   const Tensor& like = in.u.value();
   Tensor y = Tensor::empty(in.u.shape(), like.dtype(), like.device());
   const DType exact = state_dtype(like);
-  Tensor final = want_state ? Tensor::empty({B, D, N}, exact, like.device()) : Tensor();
+  Tensor final = want_state ? state_place(in.initial.value(), {B, D, N}, exact, like.device()) : Tensor();
   dispatch(like, "selective_scan", [&](auto on) {
     using T = typename decltype(on)::Value;
     using P = typename decltype(on)::Parameter;
@@ -180,7 +192,7 @@ WithState diagonal_scan(const Variable& u, const Variable& a, const Variable& c,
           shape_text(a.shape()), " and c ", shape_text(c.shape()), " do not fit together");
   Tensor y = Tensor::empty(u.shape(), input.dtype(), input.device());
   const DType exact = state_dtype(input);
-  Tensor final = want_state ? Tensor::empty({B, width, states, 2}, exact, input.device()) : Tensor();
+  Tensor final = want_state ? state_place(initial.value(), {B, width, states, 2}, exact, input.device()) : Tensor();
   Tensor checkpoint;
   if (grad_enabled()) {
     const bool cuda = input.device().kind == DeviceKind::kCuda;

@@ -15,6 +15,8 @@ namespace blockstate {
 namespace {
 
 thread_local bool recording = true;
+using Arrived = std::unordered_map<Node*, std::vector<Tensor>>;
+thread_local Arrived* walking = nullptr;  // gradients on their way, while backward() runs
 std::atomic<uint64_t> parameter_version{1};
 
 /// Adds a gradient to what has arrived so far. A tensor that someone else may hold is never written to.
@@ -90,7 +92,31 @@ void check_finite(const std::string& op, const std::vector<Tensor>& tensors) {
   }
 }
 
+/// A walk may start another inside it (recompute).
+class WalkScope {
+ public:
+  explicit WalkScope(Arrived* arrived) : previous_(walking) { walking = arrived; }
+  ~WalkScope() { walking = previous_; }
+  WalkScope(const WalkScope&) = delete;
+  WalkScope& operator=(const WalkScope&) = delete;
+
+ private:
+  Arrived* previous_;
+};
+
 }  // namespace
+
+Tensor pending_grad(const std::shared_ptr<Edge>& edge) {
+  if (walking == nullptr || !edge || !edge->creator) {
+    return {};
+  }
+  const auto found = walking->find(edge->creator.get());
+  if (found == walking->end() || static_cast<size_t>(edge->output) >= found->second.size()) {
+    return {};
+  }
+  const Tensor& grad = found->second[static_cast<size_t>(edge->output)];
+  return grad.defined() && grad.unique() && grad.contiguous() ? grad : Tensor();
+}
 
 Node::~Node() {
   std::vector<std::shared_ptr<Edge>> going = std::move(inputs);
@@ -138,6 +164,8 @@ Tensor rounded_value(const Variable& variable, DType dtype) {
 }
 
 void parameters_changed() { ++parameter_version; }
+
+uint64_t parameters_version() { return parameter_version; }
 
 std::vector<Variable> record(const char* name, std::vector<Tensor> outputs, const std::vector<Variable>& inputs,
                              Backward backward) {
@@ -187,7 +215,8 @@ Variable record_one(const char* name, Tensor output, const std::vector<Variable>
 void backward(const std::vector<Variable>& roots, const std::vector<Tensor>& grads) {
   require(roots.size() == grads.size(), "backward: ", roots.size(), " roots but ", grads.size(), " gradients");
   GradMode off(false);
-  std::unordered_map<Node*, std::vector<Tensor>> arrived;
+  Arrived arrived;
+  const WalkScope scope(&arrived);
   const auto deliver = [&](const std::shared_ptr<Edge>& edge, const Tensor& grad) {
     if (!edge || !grad.defined()) {
       return;

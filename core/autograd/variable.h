@@ -56,6 +56,8 @@ class Variable {
 Tensor rounded_value(const Variable& variable, DType dtype);
 /// To be called by whoever writes into the values of leaves: optimisers and readers of checkpoints.
 void parameters_changed();
+/// Grows with every call of parameters_changed(): what was derived from parameters at an older version is stale.
+uint64_t parameters_version();
 
 /// Gradients of a node's outputs (undefined where none arrived) -> gradients of its inputs (undefined: none).
 using Backward = std::function<std::vector<Tensor>(const std::vector<Tensor>& output_grads)>;
@@ -85,6 +87,10 @@ Variable record_one(const char* name, Tensor output, const std::vector<Variable>
 /// undefined grad means ones. Each node's saved tensors are freed as soon as it has run, so a graph can be walked once.
 void backward(const std::vector<Variable>& roots, const std::vector<Tensor>& grads);
 inline void backward(const Variable& root) { backward({root}, {Tensor()}); }
+
+/// Inside a backward function: the gradient that has arrived so far where `edge` leads, if it may be added to in place;
+/// else undefined. A function that adds its own gradient to it returns none for that input: a pass over memory saved.
+Tensor pending_grad(const std::shared_ptr<Edge>& edge);
 
 /// Whether ops record, in this thread.
 bool grad_enabled();

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "core/autograd/ops.h"
+
 namespace blockstate::model {
 namespace {
 
@@ -51,7 +53,9 @@ void Generator::place_step(const std::vector<int64_t>& tokens) {
   std::fill_n(values.begin() + batch_, batch_, position_);
   std::fill_n(values.begin() + 2 * batch_, batch_, position_ + 1);
   step_.copy_from(Tensor::from({3, batch_}, values));
-  input_.sequence.offset = position_;
+  if (!model_.steps_repeat()) {
+    input_.sequence = nn::plain_sequence(batch_, 1, position_, model_.device());
+  }
 }
 
 Tensor Generator::forward() { return model_.forward(input_, &carry_).value().reshape({batch_, -1}); }
@@ -80,11 +84,14 @@ Tensor Generator::step(const std::vector<int64_t>& tokens) {
     if (!graph_) {
       graph_ = std::make_unique<kernels::cuda::StreamGraph>(kernels::cuda::exec(model_.device().index));
       graph_->record([&] {
+        const ops::StatesInPlace over;
         const nn::CarryMap places = carry_;
         logits_.copy_from(forward());
         for (const auto& [name, place] : places) {
           Tensor target = place.value();
-          target.copy_from(carry_.at(name).value());
+          if (carry_.at(name).value().bytes() != target.bytes()) {
+            target.copy_from(carry_.at(name).value());
+          }
         }
         carry_ = places;
       });

@@ -72,10 +72,21 @@ Mamba::Projected Mamba::project(const Variable& x, const Sequence& sequence, con
           outputs ? halves[1] : Variable()};
 }
 
+Variable Mamba::decay() const {
+  if (grad_enabled()) {
+    return ops::activation(A_log_, kernels::Activation::kNegativeExp);
+  }
+  if (decay_version_ != parameters_version()) {
+    decay_ = ops::activation(A_log_, kernels::Activation::kNegativeExp).value();
+    decay_version_ = parameters_version();
+  }
+  return Variable(decay_);
+}
+
 Variable Mamba::forward(const Variable& x, const Sequence& sequence, const Carry& carry) {
   require(out_proj_ != nullptr, "mamba: made for its states only, it has no outputs");
   const Projected in = project(x, sequence, carry);
-  const Variable A = ops::activation(A_log_, kernels::Activation::kNegativeExp);
+  const Variable A = decay();
   const ops::WithState scan = ops::selective_scan({in.u, in.delta, A, in.B, in.C, D_, in.z, dt_bias_, carry.get("ssm")},
                                                   sequence.kernel_position(), carry.wanted());
   if (carry.wanted()) {
@@ -87,7 +98,7 @@ Variable Mamba::forward(const Variable& x, const Sequence& sequence, const Carry
 std::vector<Variable> Mamba::states_after(const Variable& x, const Sequence& sequence, const std::vector<int64_t>& runs,
                                           const Carry& carry) {
   const Projected in = project(x, sequence, carry);
-  const Variable A = ops::activation(A_log_, kernels::Activation::kNegativeExp);
+  const Variable A = decay();
   const auto u = ops::split(in.u, 1, runs), delta = ops::split(in.delta, 1, runs);
   const auto B = ops::split(in.B, 1, runs), C = ops::split(in.C, 1, runs);
   std::vector<Variable> states;

@@ -41,12 +41,17 @@ class Mamba : public Ssm {
   };
   Projected project(const Variable& x, const Sequence& sequence, const Carry& carry) const;
 
+  /// A (E, N). Without gradients it is made once for all steps of generation.
+  Variable decay() const;
+
   MambaConfig config_;
   int64_t inner_;
   int64_t rank_;
   Linear* in_proj_;
   Linear* x_proj_;
   Linear* out_proj_ = nullptr;  ///< null: states only
+  mutable Tensor decay_;
+  mutable uint64_t decay_version_ = 0;
   Variable conv_weight_, conv_bias_, dt_weight_, dt_bias_, A_log_, D_;
 };
 

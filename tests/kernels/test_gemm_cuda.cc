@@ -68,6 +68,8 @@ const std::vector<Size> kSizes = {
     {1, 1, 1, false, false, false, false, 0},     {5, 7, 3, false, true, true, false, 1},
     {128, 256, 64, false, true, false, false, 0}, {100, 48, 64, false, true, true, true, 8},
     {37, 64, 129, true, false, false, false, 0},  {64, 37, 500, true, false, false, true, 3},
+    {1, 80, 1536, false, true, true, false, 0},   {3, 33, 96, false, true, false, false, 8},
+    {4, 7, 50, false, true, true, false, 3},      {1, 64, 40, false, true, false, true, 0},
     {33, 65, 17, true, true, false, false, 2},    {513, 16, 48, false, false, false, true, 16},
 };
 
