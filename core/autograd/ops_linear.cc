@@ -133,7 +133,7 @@ std::vector<Variable> linear_split(const Variable& x, const Variable& weight, co
     begin += size;
   }
   return record("linear", outputs, {x, weight, bias},
-                [input, factor, parameter = weight.dtype(), has_bias = bias.defined(), need_dx = x.requires_grad(),
+                [input, factor, parameter = weight.dtype(), has_bias = bias.defined(), edge = x.edge(),
                  sizes](const std::vector<Tensor>& grads) {
                   return linear_backward(input, factor, parameter, has_bias, edge != nullptr, pending_grad(edge), grads,
                                          sizes);
