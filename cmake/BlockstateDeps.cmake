@@ -3,6 +3,11 @@
 # parentheses; scripts/install_dependencies installs them. Nothing is downloaded here.
 
 find_package(Threads REQUIRED)
+if(BLOCKSTATE_CARRIED)
+  include(BlockstateCarried)
+  message(STATUS "blockstate: libraries of ${BLOCKSTATE_CARRIED}, tests ${BLOCKSTATE_TESTS}")
+  return()
+endif()
 find_package(PkgConfig REQUIRED)
 find_package(Eigen3 3.4 REQUIRED NO_MODULE)                           # libeigen3-dev
 find_package(nlohmann_json REQUIRED)                                  # nlohmann-json3-dev
