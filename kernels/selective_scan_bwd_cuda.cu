@@ -112,20 +112,19 @@ Cut cut_window(int64_t base, int64_t tiles, int64_t resident) {
       best = {segments, head};
     }
   };
-  for (int64_t segments = 2; segments <= std::min<int64_t>(tiles, 256); ++segments) {
+  const int64_t most = std::min(tiles, std::max<int64_t>(16, ceil_div(2 * resident, base)));
+  for (int64_t segments = 2; segments <= most; ++segments) {
     const int64_t even = ceil_div(tiles, segments);
     consider(segments, even, ceil_div(base * segments, resident) * even);
     // A long first segment, and short ones that fill the other blocks meanwhile.
-    for (int64_t head = even + 1; base < resident && head < tiles; ++head) {
+    const bool uneven = base < resident && 4 * base > resident;
+    for (int64_t head = even + 1; uneven && head < std::min(tiles, 4 * even); ++head) {
       const int64_t piece = ceil_div(tiles - head, segments - 1);
       int64_t ends = head;
       while ((resident - base) * (ends / piece) + base * ((ends - head) / piece) < base * (segments - 1)) {
         ++ends;
       }
       consider(segments, head, ends);
-    }
-    if (segments > 16 && base * segments > 4 * resident) {
-      break;
     }
   }
   return best;
@@ -148,7 +147,8 @@ class Windows {
     const int64_t tiles = ceil_div(length_, int64_t{kTile});
     const int64_t tile_bytes = window_.slabs * kTile * 2 * states_ * int64_t{sizeof(float)};  // of one row
     rows_ = std::clamp<int64_t>(kLargestSlab / tile_bytes, 1, batch_);
-    most_tiles_ = std::clamp<int64_t>(kLargestSlab / (tile_bytes * rows_), 1, tiles);
+    const int64_t windows = ceil_div(tiles, std::clamp<int64_t>(kLargestSlab / (tile_bytes * rows_), 1, tiles));
+    most_tiles_ = ceil_div(tiles, windows);  // windows of about one size
     resident_ = 2 * multiprocessors(exec);
     cut_ = tiled_ ? cut_window(rows_ * window_.slabs, most_tiles_, resident_) : Cut{1, most_tiles_};
     window_.segments = cut_.segments;

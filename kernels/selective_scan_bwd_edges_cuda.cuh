@@ -66,6 +66,14 @@ __device__ inline void stage_edge(EdgeInputs<T>& in, const Lane& lane, const Ste
   store_floats(&stage.bc[lane.lane / 4][16 + lane.state], in.C, !kPosition || (at.valid >> (lane.lane / 4) & 1u));
 }
 
+/// Whether any of a lane's states remembers what came `elapsed` before.
+__device__ inline bool gets_through(const Lane& lane, const float (&elapsed)[2], const States& rate) {
+  bool any = false;
+  for_lane(lane,
+           [&](int c, int s, int64_t, int64_t) { any = any || !(exp2_fast(elapsed[c] * rate[c][s]) < kForgotten); });
+  return any;
+}
+
 /// For every segment but the first: the adjoint at its left edge when none enters from the right, and what gets through
 /// it. Walked from the left with the decay since the edge, so that it ends where nothing gets through any more.
 template <class T, bool kPosition, bool kVector>
@@ -79,10 +87,10 @@ __global__ void __launch_bounds__(kBlockThreads, 4) edges_kernel(Arguments<T> ar
   const int64_t row = blockIdx.x / (window.segments - 1) / window.slabs;
   const int64_t b = window.batch0 + row;
   const Lane lane(slab, width, states);
-  States rate, added = {}, through;
+  States rate, added = {};
   load_lane(rate, lane, [&](int64_t d, int64_t n) { return f.A(d, n) * kLog2E; });
-  load_lane(through, lane, [](int64_t, int64_t) { return 1.0f; });
   float bias[2], elapsed[2] = {0, 0};  // elapsed: the sum of dt since the edge
+  bool started = false;
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     bias[i] = i < lane.pair_count && f.delta_bias ? f.delta_bias(lane.pair_channel + i) : 0.0f;
@@ -116,24 +124,22 @@ __global__ void __launch_bounds__(kBlockThreads, 4) edges_kernel(Arguments<T> ar
         for (int s = 0; s < 4; ++s) {
           const float decay = exp2_fast(elapsed[c] * rate[c][s]);
           added[c][s] = fmaf(decay * ybar[c], Cn[s], added[c][s]);
-          if (t == kChunk - 1) {
-            through[c][s] = through[c][s] == 0.0f ? 0.0f : decay;  // stays 0 for what does not exist
-          }
         }
       }
     }
-    float most = 0;
-    for_lane(lane, [&](int c, int s, int64_t, int64_t) {
-      through[c][s] = at.starts != 0 || fabsf(through[c][s]) < kForgotten ? 0.0f : through[c][s];
-      most = fmaxf(most, fabsf(through[c][s]));
-    });
-    if (!__any_sync(~0u, most != 0.0f)) {
+    if (kPosition && at.starts != 0) {
+      started = true;
+      break;
+    }
+    if ((first - begin) % kTile == kTile - kChunk && !__any_sync(~0u, gets_through(lane, elapsed, rate))) {
       break;
     }
   }
   float* edge = plan.edge + (row * window.segments + segment) * width * states * 2;
   for_lane(lane, [&](int c, int s, int64_t d, int64_t n) {
-    *reinterpret_cast<float2*>(edge + (d * states + n) * 2) = make_float2(added[c][s], through[c][s]);
+    const float decay = exp2_fast(elapsed[c] * rate[c][s]);
+    *reinterpret_cast<float2*>(edge + (d * states + n) * 2) =
+        make_float2(added[c][s], started || decay < kForgotten ? 0.0f : decay);
   });
 }
 

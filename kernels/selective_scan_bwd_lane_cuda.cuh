@@ -88,7 +88,8 @@ __device__ inline Raw<T, N> load_raw(const T* from, int count, bool inside, floa
 template <bool kVector>
 __device__ inline void store_two(BFloat16* to, const float (&from)[2], int count) {
   if constexpr (kVector) {
-    *reinterpret_cast<__nv_bfloat162*>(to) = __floats2bfloat162_rn(from[0], from[1]);
+    const __nv_bfloat162 two = __floats2bfloat162_rn(from[0], from[1]);
+    __stcs(reinterpret_cast<unsigned*>(to), *reinterpret_cast<const unsigned*>(&two));
   } else {
     for (int i = 0; i < count; ++i) {
       to[i] = from_float<BFloat16>(from[i]);
@@ -98,7 +99,7 @@ __device__ inline void store_two(BFloat16* to, const float (&from)[2], int count
 template <bool kVector>
 __device__ inline void store_two(float* to, const float (&from)[2], int count) {
   if constexpr (kVector) {
-    *reinterpret_cast<float2*>(to) = make_float2(from[0], from[1]);
+    __stcs(reinterpret_cast<float2*>(to), make_float2(from[0], from[1]));
   } else {
     for (int i = 0; i < count; ++i) {
       to[i] = from[i];

@@ -95,10 +95,8 @@ __device__ inline void sweep_states(const Arguments<T>& args, const TilePlan& pl
   };
   // The last chunk is not walked; all others are whole.
   StateInputs<T> in[2];
-  const auto fetch = [&](int chunk, StateInputs<T>& to_inputs) {
-    if (chunk < chunks - 1) {
-      fetch_states<T, kVector>(args, plan, lane, rows, chunk * kChunk, to_inputs);
-    }
+  const auto fetch = [&](int chunk, StateInputs<T>& to_inputs) {  // at the end the same once more: no branch
+    fetch_states<T, kVector>(args, plan, lane, rows, min(chunk, chunks - 2) * kChunk, to_inputs);
   };
   const auto walk = [&](int chunk, StateInputs<T>& inputs) {
     const Steps at = look_at_steps<kPosition>(f.position, b, t0 + chunk * kChunk, kChunk, lane.lane);
@@ -125,8 +123,10 @@ __device__ inline void sweep_states(const Arguments<T>& args, const TilePlan& pl
     }
     keep(chunk + 1);
   };
-  fetch(0, in[0]);
-  fetch(1, in[1]);
+  if (chunks > 1) {
+    fetch(0, in[0]);
+    fetch(1, in[1]);
+  }
   keep(0);
   for (int chunk = 0; chunk < chunks - 1; chunk += 2) {
     walk(chunk, in[0]);
@@ -232,9 +232,10 @@ __device__ inline float* part_at(WarpStage& stage, int step, int which, int stat
 }
 
 /// Decays and states of a chunk into registers, then the adjoint from its right end. `h` holds the states before it.
-template <bool kPosition>
+/// In the middle `read_next` is called: from there on registers are free for what the next chunk starts with.
+template <bool kPosition, class ReadNext>
 __device__ inline void walk_chunk(const Lane& lane, const Steps& at, const States& rate, States (&h)[kChunk + 1],
-                                  States& g, States& dA, WarpStage& stage) {
+                                  States& g, States& dA, WarpStage& stage, ReadNext&& read_next) {
   const int channel_lane = lane.lane / 4, state_lane = lane.lane % 4;
   States a[kChunk];
 #pragma unroll
@@ -261,6 +262,9 @@ __device__ inline void walk_chunk(const Lane& lane, const Steps& at, const State
   }
 #pragma unroll
   for (int t = kChunk - 1; t >= 0; --t) {
+    if (t == kChunk / 2 - 1) {
+      read_next();
+    }
     const float4 dtw = *reinterpret_cast<const float4*>(stage.dtw[t][channel_lane]);
     const float2 y2 = *reinterpret_cast<const float2*>(&stage.ybar[t][2 * channel_lane]);
     const float4 B4 = *reinterpret_cast<const float4*>(&stage.bc[t][lane.state]);
@@ -375,7 +379,7 @@ __device__ inline void store_sums(const float (&sums)[kWarps][2 * kChunk][32], f
     return;
   }
   if constexpr (kVector) {
-    *reinterpret_cast<float4*>(rows + step * 32 + column) = sum;
+    __stcs(reinterpret_cast<float4*>(rows + step * 32 + column), sum);
   } else {
     const float value[4] = {sum.x, sum.y, sum.z, sum.w};
     for (int k = 0; k < 4; ++k) {
@@ -407,11 +411,15 @@ __device__ inline void walk_tile(const Arguments<T>& args, const TilePlan& plan,
   const TileRows<T> rows(args, lane, b, t0);
   ChunkInputs<T> in;
   fetch_chunk<T, kVector>(args, plan, lane, rows, chunks - 1, steps - (chunks - 1) * kChunk, in);
+  float4 h0, h1;
+  const auto read_states = [&](int chunk) {
+    h0 = __ldcg(own + 2 * chunk * kBlockThreads);
+    h1 = __ldcg(own + (2 * chunk + 1) * kBlockThreads);
+  };
+  read_states(chunks - 1);
 #pragma unroll 1
   for (int chunk = chunks - 1; chunk >= 0; --chunk) {
     const int left = steps - chunk * kChunk;
-    const float4 h0 = __ldcg(own + 2 * chunk * kBlockThreads);
-    const float4 h1 = __ldcg(own + (2 * chunk + 1) * kBlockThreads);
     const Steps at = look_at_steps<kPosition>(f.position, b, t0 + chunk * kChunk, left, lane.lane);
     __syncwarp();
     stage_chunk<T, kPosition>(in, lane, at, bias, bool(f.z), stage);
@@ -420,7 +428,7 @@ __device__ inline void walk_tile(const Arguments<T>& args, const TilePlan& plan,
       fetch_chunk<T, kVector>(args, plan, lane, rows, chunk - 1, kChunk, in);
     }
     States h[kChunk + 1] = {{{h0.x, h0.y, h0.z, h0.w}, {h1.x, h1.y, h1.z, h1.w}}};
-    walk_chunk<kPosition>(lane, at, rate, h, g, sums.dA, stage);
+    walk_chunk<kPosition>(lane, at, rate, h, g, sums.dA, stage, [&] { read_states(max(chunk - 1, 0)); });
     __syncwarp();
     sum_products(lane, stage, block.sums[parity][warp] + chunk % 2 * kChunk);
     write_chunk<T, kVector>(args, plan, lane, rows, chunk, left, skip, stage, sums.dD, sums.dbias);
