@@ -77,15 +77,15 @@ template <bool kReverse>
 struct Row {
   int64_t b = 0, segment = 0, first = 0;
   int64_t length = 0;  // of the sequence; 0 for rows that are not in use
-  int64_t steps = 0;   // of the segment
+  int64_t steps;       // of the segment
 
   __device__ Row(int64_t batch, int64_t total, Segments segments, int64_t row) {
+    steps = segments.length;
     if (row < batch * segments.count) {
       b = row / segments.count;
       segment = row % segments.count;
       first = segment * segments.length;
       length = total;
-      steps = segments.length;
     }
   }
   /// Time of the n-th step of the walk.
@@ -153,21 +153,6 @@ __device__ inline void load_inputs(const T* in, uint32_t (&parts)[kParts][4]) {
   for (int r = 0; r < 4; ++r) {
     pair_parts<kParts>(in[place_of(row + r % 2 * 8, step + r / 2 * 8)],
                        in[place_of(row + r % 2 * 8, step + r / 2 * 8 + 1)], r, parts);
-  }
-}
-
-/// After kBlocksPerCheckpoint blocks: what rounding a^kBlock to float has left out.
-__device__ inline void correct_states(const uint32_t* table, float (&H)[8][4]) {
-#pragma unroll
-  for (int tile = 0; tile < 8; ++tile) {
-    const float rest_re = __uint_as_float(table[(kRest + 2 * tile) * 32]);
-    const float rest_im = __uint_as_float(table[(kRest + 2 * tile + 1) * 32]);
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const float re = H[tile][2 * half], im = H[tile][2 * half + 1];
-      H[tile][2 * half] = fmaf(-rest_im, im, fmaf(rest_re, re, re));
-      H[tile][2 * half + 1] = fmaf(rest_im, re, fmaf(rest_re, im, im));
-    }
   }
 }
 

@@ -6,15 +6,23 @@
 namespace blockstate::kernels::cuda {
 namespace {
 
-constexpr int kThreads = 32 * kGroup;
-static_assert(kThreads == kRows * kBlock, "a thread moves one step of one segment");
+constexpr int kHalves = 2;  // two warps a channel, 16 states each
+constexpr int kTiles = 8 / kHalves;
+constexpr int kThreads = 32 * kGroup * kHalves;
+constexpr int kMoved = kRows * kBlock * kDepth / kThreads;  // steps of a stage that a thread moves
+static_assert(kThreads == 2 * kRows * kBlock && kMoved * 2 == kDepth, "a thread moves one step of every other block");
 
 template <class T>
 struct Shared {
   T in[kRing][kDepth * kBlockElements];
   T out[2][kDepth * kBlockElements];
-  float saved[32][kThreads];  // states before a block with events
+  float4 sums[2][kThreads];                       // of outputs, for the channel's other warp
+  float events[kGroup][kHalves][kRows * kBlock];  // the same, of blocks with events
+  float saved[4 * kTiles][kThreads];              // states before a block with events
 };
+
+/// The two warps of a channel wait for each other.
+__device__ inline void meet(int channel) { asm volatile("bar.sync %0, 64;" ::"r"(1 + channel) : "memory"); }
 
 template <class T>
 __device__ __noinline__ void put_each(const T* from, int64_t count, T* to) {
@@ -55,100 +63,84 @@ __device__ inline float2 start_of(const BlockScan<T>& args, const Row<kReverse>&
   return {args.initial(row.b, d, p, 0), kReverse ? -args.initial(row.b, d, p, 1) : args.initial(row.b, d, p, 1)};
 }
 
-/// The states before stage n.
+/// The states before stage n, of the warp's half.
 template <class T, bool kReverse>
 __device__ __noinline__ void store_checkpoint(const BlockScan<T>& args, const Row<kReverse> (&rows)[2], int64_t n,
-                                              int64_t d, bool served, const float (&H)[8][4]) {
+                                              int64_t d, int half, const float (&H)[kTiles][4]) {
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int64_t window = (rows[half].first + n * kStage) / kDiagonalCheckpoint;
-    if (!served || window * kDiagonalCheckpoint >= rows[half].length) {
+  for (int at = 0; at < 2; ++at) {
+    const int64_t window = (rows[at].first + n * kStage) / kDiagonalCheckpoint;
+    if (window * kDiagonalCheckpoint >= rows[at].length) {
       continue;
     }
 #pragma unroll
-    for (int i = 0; i < 16; ++i) {
-      const int64_t p = 4 * (i / 2) + threadIdx.x % 4;
+    for (int i = 0; i < 2 * kTiles; ++i) {
+      const int64_t p = 4 * (half * kTiles + i / 2) + threadIdx.x % 4;
       if (p < args.a.size[1]) {
-        args.checkpoint(rows[half].b, window, p, i % 2, d) = H[i / 2][2 * half + i % 2];
+        args.checkpoint(rows[at].b, window, p, i % 2, d) = H[i / 2][2 * at + i % 2];
       }
     }
   }
 }
 
-/// A block with events, step by step, for the eight rows of one half of the warp's: four lanes a row, eight states
-/// each. `states`: [2 tile + part], before the block on entry, after it on return, unchanged for rows without events.
+/// A block with events, step by step, for eight rows: four lanes a row, four states of the warp's half each. `states`:
+/// [2 tile + part], before the block on entry, after it on return; `sums`: the half's part of the outputs.
 template <class T, bool kReverse, bool kOutput>
-__device__ __noinline__ void walk_events(const BlockScan<T>& args, int64_t d, uint32_t events, int row, const T* in,
-                                         T* out, float* states) {
-  const int lane = threadIdx.x % 4;
+__device__ __noinline__ void walk_events(const BlockScan<T>& args, int64_t d, int half, uint32_t events, int row,
+                                         const T* in, float* sums, float* states) {
   if (__all_sync(0xffffffffu, events == 0 || events == kAllPadding)) {
-    for (int k = 4 * lane; kOutput && events != 0 && k < 4 * lane + 4; ++k) {
-      out[place_of(row, k)] = from_float<T>(0.0f);
-    }
     return;
   }
-  float ar[8], ai[8], cr[8], ci[8], re[8], im[8];
+  float2 a[kTiles], c[kTiles], h[kTiles];
 #pragma unroll
-  for (int tile = 0; tile < 8; ++tile) {
-    const int64_t p = 4 * tile + lane;
+  for (int tile = 0; tile < kTiles; ++tile) {
+    const int64_t p = 4 * (half * kTiles + tile) + threadIdx.x % 4;
     const bool valid = p < args.a.size[1];
-    ar[tile] = valid ? args.a(d, p, 0) : 0.0f;
-    ai[tile] = valid ? args.a(d, p, 1) : 0.0f;
-    cr[tile] = valid ? args.c(d, p, 0) : 0.0f;
-    ci[tile] = valid ? args.c(d, p, 1) : 0.0f;
-    re[tile] = states[2 * tile];
-    im[tile] = states[2 * tile + 1];
+    a[tile] = valid ? float2{args.a(d, p, 0), args.a(d, p, 1)} : float2{0, 0};
+    c[tile] = valid ? float2{args.c(d, p, 0), args.c(d, p, 1)} : float2{0, 0};
+    h[tile] = {states[2 * tile], states[2 * tile + 1]};
   }
-  const float skip = args.D ? args.D(d) : 0.0f;
 #pragma unroll 1
   for (int k = 0; k < kBlock; ++k) {
     const bool starts = events >> k & 1, padding = events >> (16 + k) & 1;
     const float u = to_float(in[place_of(row, k)]);
     float sum = 0;
 #pragma unroll
-    for (int tile = 0; tile < 8; ++tile) {
+    for (int tile = 0; tile < kTiles; ++tile) {
+      float2 next;
       if (!kReverse) {
-        const float hr = starts ? 0.0f : re[tile], hi = starts ? 0.0f : im[tile];
-        const float next_re = fmaf(-ai[tile], hi, fmaf(ar[tile], hr, u)), next_im = fmaf(ar[tile], hi, ai[tile] * hr);
-        re[tile] = padding ? re[tile] : next_re;
-        im[tile] = padding ? im[tile] : next_im;
-        sum = fmaf(-ci[tile], next_im, fmaf(cr[tile], next_re, sum));
+        const float2 left = starts ? float2{0, 0} : h[tile];
+        next.x = fmaf(-a[tile].y, left.y, fmaf(a[tile].x, left.x, u));
+        next.y = fmaf(a[tile].x, left.y, a[tile].y * left.x);
+        sum = fmaf(-c[tile].y, next.y, fmaf(c[tile].x, next.x, sum));
       } else {
-        const float gr = fmaf(cr[tile], u, re[tile]), gi = fmaf(ci[tile], u, im[tile]);
-        sum += gr;
-        const float next_re = fmaf(-ai[tile], gi, ar[tile] * gr), next_im = fmaf(ar[tile], gi, ai[tile] * gr);
-        re[tile] = padding ? re[tile] : starts ? 0.0f : next_re;
-        im[tile] = padding ? im[tile] : starts ? 0.0f : next_im;
+        const float re = fmaf(c[tile].x, u, h[tile].x), im = fmaf(c[tile].y, u, h[tile].y);
+        sum += re;
+        next.x = starts ? 0.0f : fmaf(-a[tile].y, im, a[tile].x * re);
+        next.y = starts ? 0.0f : fmaf(a[tile].x, im, a[tile].y * re);
       }
+      h[tile] = padding ? h[tile] : next;
     }
     if (kOutput) {
       sum = warp_sum<4>(sum);
-      if (lane == 0 && events != 0) {
-        out[place_of(row, k)] = from_float<T>(padding ? 0.0f : fmaf(skip, u, sum));
+      if (threadIdx.x % 4 == 0) {
+        sums[row * kBlock + k] = sum;
       }
     }
   }
-  if (events != 0) {
 #pragma unroll
-    for (int tile = 0; tile < 8; ++tile) {
-      states[2 * tile] = re[tile];
-      states[2 * tile + 1] = im[tile];
-    }
+  for (int tile = 0; tile < kTiles; ++tile) {
+    states[2 * tile] = h[tile].x;
+    states[2 * tile + 1] = h[tile].y;
   }
 }
 
-/// y of a block from the states before it and its inputs: (rows, 8 steps) twice.
-template <int kParts>
-__device__ inline void read_states(const uint32_t (&inputs)[kParts][4], const float (&H)[8][4],
-                                   const uint32_t (&read)[kPieces][8][2], const uint32_t (&toeplitz)[kPieces][2][2],
-                                   float (&sums)[2][4]) {
-  float parts[2][2][4] = {};  // even and odd pairs of tiles: two chains each, to hide the latency
+/// What the half's states before a block give to its outputs, for 8 steps twice. `even` and `odd` pairs of tiles are
+/// chains of their own, to hide the latency.
+__device__ inline void read_states(const float (&H)[kTiles][4], const uint32_t (&read)[kPieces][kTiles][2],
+                                   float (&even)[2][4], float (&odd)[2][4]) {
 #pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    product<kParts>(inputs, toeplitz, i, parts[i][1]);
-  }
-#pragma unroll
-  for (int pair = 0; pair < 4; ++pair) {
+  for (int pair = 0; pair < kTiles / 2; ++pair) {
     uint32_t states[kPieces][4];
 #pragma unroll
     for (int r = 0; r < 4; ++r) {
@@ -165,14 +157,10 @@ __device__ inline void read_states(const uint32_t (&inputs)[kParts][4], const fl
       for (int piece = 0; piece <= order; ++piece) {
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
-          multiply_add(states[piece], read[order - piece][2 * pair + i], parts[i][pair % 2]);
+          multiply_add(states[piece], read[order - piece][2 * pair + i], pair % 2 == 0 ? even[i] : odd[i]);
         }
       }
     }
-  }
-#pragma unroll
-  for (int i = 0; i < 8; ++i) {
-    sums[i / 4][i % 4] = parts[i / 4][0][i % 4] + parts[i / 4][1][i % 4];
   }
 }
 
@@ -181,45 +169,44 @@ __global__ void __launch_bounds__(kThreads, 1) block_scan_kernel(const __grid_co
   constexpr int kParts = sizeof(T) == 2 ? 1 : kPieces;
   extern __shared__ __align__(16) unsigned char memory[];
   Shared<T>& shared = *reinterpret_cast<Shared<T>*>(memory);
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % kGroup, half = threadIdx.x / 32 / kGroup;
   const int64_t channels = args.in.size[2], group = static_cast<int64_t>(blockIdx.x) * kGroup;
   const bool served = group + warp < channels;
   const int64_t d = served ? group + warp : channels - 1;  // warps without a channel keep step with the others
   const int64_t first_row = static_cast<int64_t>(blockIdx.y) * kRows;
   // The step that this thread moves, and the rows whose states it holds.
   const int64_t batch = args.in.size[0], length = args.in.size[1];
-  const Row<kReverse> moved(batch, length, args.segments, first_row + threadIdx.x / kBlock);
+  const int moved_row = threadIdx.x / kBlock % kRows, step = threadIdx.x % kBlock, moved_block = half;
+  const int place = moved_block * kBlockElements + place_of(moved_row, step);
+  const Row<kReverse> moved(batch, length, args.segments, first_row + moved_row);
   const Row<kReverse> rows[2] = {{batch, length, args.segments, first_row + lane / 4},
                                  {batch, length, args.segments, first_row + lane / 4 + 8}};
-  const int step = threadIdx.x % kBlock, place = place_of(threadIdx.x / kBlock, step);
   const bool vector_in = group + kGroup <= channels && aligned(args.in);
   const bool vector_out = kOutput && group + kGroup <= channels && aligned(args.out);
 
-  uint32_t inject[kPieces][8][2], read[kPieces][8][2], toeplitz[kPieces][2][2];
-  float power[8][2];
+  uint32_t inject[kPieces][kTiles][2], read[kPieces][kTiles][2], toeplitz[kPieces][1][2];
+  float2 power[kTiles];
   const uint32_t* const table = args.tables + d * kTableWords * 32 + lane;
 #pragma unroll
-  for (int i = 0; i < kPieces * 16; ++i) {
-    inject[i / 16][i / 2 % 8][i % 2] = table[(kInject + i) * 32];
-    read[i / 16][i / 2 % 8][i % 2] = kOutput ? table[(kRead + i) * 32] : 0;
+  for (int i = 0; i < kPieces * kTiles * 2; ++i) {
+    const int word = i / (kTiles * 2) * 16 + half * kTiles * 2 + i % (kTiles * 2);
+    inject[i / (kTiles * 2)][i / 2 % kTiles][i % 2] = table[(kInject + word) * 32];
+    read[i / (kTiles * 2)][i / 2 % kTiles][i % 2] = kOutput ? table[(kRead + word) * 32] : 0;
   }
 #pragma unroll
-  for (int i = 0; i < kPieces * 4; ++i) {
-    toeplitz[i / 4][i / 2 % 2][i % 2] = kOutput ? table[(kToeplitz + i) * 32] : 0;
+  for (int i = 0; i < kPieces * 2; ++i) {  // each warp finishes 8 steps
+    toeplitz[i / 2][0][i % 2] = kOutput ? table[(kToeplitz + i / 2 * 4 + half * 2 + i % 2) * 32] : 0;
   }
+  float H[kTiles][4];  // [tile of 4 states][re im of the first row, re im of the second]; the state is lane % 4
 #pragma unroll
-  for (int i = 0; i < 16; ++i) {
-    power[i / 2][i % 2] = __uint_as_float(table[(kPower + i) * 32]);
-  }
-
-  float H[8][4];  // [tile of 4 states][re im of the first row, re im of the second]; the lane's state is lane % 4
+  for (int tile = 0; tile < kTiles; ++tile) {
+    power[tile].x = __uint_as_float(table[(kPower + 2 * (half * kTiles + tile)) * 32]);
+    power[tile].y = __uint_as_float(table[(kPower + 2 * (half * kTiles + tile) + 1) * 32]);
 #pragma unroll
-  for (int tile = 0; tile < 8; ++tile) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const float2 start = kOutput ? start_of(args, rows[half], d, 4 * tile + lane % 4) : float2{0, 0};
-      H[tile][2 * half] = start.x;
-      H[tile][2 * half + 1] = start.y;
+    for (int at = 0; at < 2; ++at) {
+      const float2 start = kOutput ? start_of(args, rows[at], d, 4 * (half * kTiles + tile) + lane % 4) : float2{0, 0};
+      H[tile][2 * at] = start.x;
+      H[tile][2 * at + 1] = start.y;
     }
   }
 
@@ -229,21 +216,19 @@ __global__ void __launch_bounds__(kThreads, 1) block_scan_kernel(const __grid_co
   const int64_t begin = kReverse ? end - stages : 0, last = begin + stages;
   const auto fetch_stage = [&](int64_t n, int slot) {
     if (n < last) {
-      T* const to = shared.in[slot] + place;
 #pragma unroll
-      for (int i = 0; i < kDepth; ++i) {
-        fetch(args.in, moved.b, moved.time(n * kStage + i * kBlock + step), moved.length, group, vector_in,
-              to + i * kBlockElements);
+      for (int i = 0; i < kMoved; ++i) {
+        const int64_t t = moved.time(n * kStage + (2 * i + moved_block) * kBlock + step);
+        fetch(args.in, moved.b, t, moved.length, group, vector_in, shared.in[slot] + place + 2 * i * kBlockElements);
       }
     }
     commit_async();
   };
   const auto put_stage = [&](int64_t n) {
-    const T* const from = shared.out[n % 2] + place;
 #pragma unroll
-    for (int i = 0; i < kDepth; ++i) {
-      put(args.out, moved.b, moved.time(n * kStage + i * kBlock + step), moved.length, group, vector_out,
-          from + i * kBlockElements);
+    for (int i = 0; i < kMoved; ++i) {
+      const int64_t t = moved.time(n * kStage + (2 * i + moved_block) * kBlock + step);
+      put(args.out, moved.b, t, moved.length, group, vector_out, shared.out[n % 2] + place + 2 * i * kBlockElements);
     }
   };
   for (int i = 0; i < kRing - 1; ++i) {
@@ -272,8 +257,8 @@ __global__ void __launch_bounds__(kThreads, 1) block_scan_kernel(const __grid_co
         eventful |= __any_sync(0xffffffffu, found != 0) ? 1u << i : 0;
       }
     }
-    if (kOutput && args.checkpoint && n % kStagesPerCheckpoint == 0) {
-      store_checkpoint(args, rows, n, d, served, H);
+    if (kOutput && args.checkpoint && n % kStagesPerCheckpoint == 0 && served) {
+      store_checkpoint(args, rows, n, d, half, H);
     }
 #pragma unroll 1
     for (int i = 0; i < kDepth; ++i) {
@@ -282,55 +267,92 @@ __global__ void __launch_bounds__(kThreads, 1) block_scan_kernel(const __grid_co
       const bool any = eventful >> i & 1;
       if (any) {
 #pragma unroll
-        for (int at = 0; at < 32; ++at) {
+        for (int at = 0; at < 4 * kTiles; ++at) {
           shared.saved[at][threadIdx.x] = H[at / 4][at % 4];
         }
       }
       uint32_t inputs[kParts][4];
       load_inputs(in, inputs);
+      float own[4] = {};
       if (kOutput) {
-        float sums[2][4];
-        read_states<kParts>(inputs, H, read, toeplitz, sums);
+        float even[2][4] = {}, odd[2][4] = {}, direct[4] = {};
+        product<kParts>(inputs, toeplitz, 0, direct);
+        read_states(H, read, even, odd);
+        float4 others;
 #pragma unroll
-        for (int at = 0; at < 8; ++at) {
-          const int k = at / 4 * 8 + 2 * (lane % 4) + at % 2;
-          out[place_of(lane / 4 + at / 2 % 2 * 8, k)] = from_float<T>(sums[at / 4][at % 4]);
+        for (int at = 0; at < 4; ++at) {
+          own[at] = (half == 0 ? even[0][at] + odd[0][at] : even[1][at] + odd[1][at]) + direct[at];
+          (&others.x)[at] = half == 0 ? even[1][at] + odd[1][at] : even[0][at] + odd[0][at];
         }
+        shared.sums[i % 2][threadIdx.x ^ (32 * kGroup)] = others;
       }
 #pragma unroll
-      for (int tile = 0; tile < 8; ++tile) {
+      for (int tile = 0; tile < kTiles; ++tile) {
         float added[4] = {};
         product<kParts>(inputs, inject, tile, added);
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const float re = H[tile][2 * half], im = H[tile][2 * half + 1];
-          H[tile][2 * half] = fmaf(-power[tile][1], im, fmaf(power[tile][0], re, added[2 * half]));
-          H[tile][2 * half + 1] = fmaf(power[tile][1], re, fmaf(power[tile][0], im, added[2 * half + 1]));
+        for (int at = 0; at < 2; ++at) {
+          const float re = H[tile][2 * at], im = H[tile][2 * at + 1];
+          H[tile][2 * at] = fmaf(-power[tile].y, im, fmaf(power[tile].x, re, added[2 * at]));
+          H[tile][2 * at + 1] = fmaf(power[tile].y, re, fmaf(power[tile].x, im, added[2 * at + 1]));
+        }
+      }
+      if (kOutput) {
+        meet(warp);
+        const float4 others = shared.sums[i % 2][threadIdx.x];
+#pragma unroll
+        for (int at = 0; at < 4; ++at) {
+          const int k = 8 * half + 2 * (lane % 4) + at % 2;
+          out[place_of(lane / 4 + at / 2 * 8, k)] = from_float<T>(own[at] + (&others.x)[at]);
         }
       }
       if (any) {
-        __syncwarp();  // the outputs of rows with events are written again
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const uint32_t events = rows[half].events(args.events, n * kDepth + i);
+        for (int at = 0; at < 2; ++at) {
+          const uint32_t events = rows[at].events(args.events, n * kDepth + i);
           if (__any_sync(0xffffffffu, events != 0)) {
-            float states[16];
+            float states[2 * kTiles];
 #pragma unroll
-            for (int at = 0; at < 16; ++at) {
-              states[at] = shared.saved[at / 2 * 4 + 2 * half + at % 2][threadIdx.x];
+            for (int part = 0; part < 2 * kTiles; ++part) {
+              states[part] = shared.saved[part / 2 * 4 + 2 * at + part % 2][threadIdx.x];
             }
-            walk_events<T, kReverse, kOutput>(args, d, events, lane / 4 + 8 * half, in, out, states);
+            walk_events<T, kReverse, kOutput>(args, d, half, events, lane / 4 + 8 * at, in, shared.events[warp][half],
+                                              states);
 #pragma unroll
-            for (int at = 0; at < 16; ++at) {
-              float& to = H[at / 2][2 * half + at % 2];
-              to = events != 0 ? states[at] : to;
+            for (int part = 0; part < 2 * kTiles; ++part) {
+              float& to = H[part / 2][2 * at + part % 2];
+              to = events != 0 ? states[part] : to;
+            }
+          }
+        }
+        if (kOutput) {
+          meet(warp);
+          const float skip = args.D ? args.D(d) : 0.0f;
+#pragma unroll
+          for (int at = 0; at < 4; ++at) {
+            const uint32_t events = rows[at / 2].events(args.events, n * kDepth + i);
+            const int row = lane / 4 + at / 2 * 8, k = 8 * half + 2 * (lane % 4) + at % 2;
+            if (events != 0) {
+              const float sum = shared.events[warp][0][row * kBlock + k] + shared.events[warp][1][row * kBlock + k];
+              const bool padding = events >> (16 + k) & 1;
+              out[place_of(row, k)] = from_float<T>(padding ? 0.0f : fmaf(skip, to_float(in[place_of(row, k)]), sum));
             }
           }
         }
       }
     }
     if (n % kStagesPerCheckpoint == kStagesPerCheckpoint - 1) {
-      correct_states(table, H);
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile) {
+        const float2 rest = {__uint_as_float(table[(kRest + 2 * (half * kTiles + tile)) * 32]),
+                             __uint_as_float(table[(kRest + 2 * (half * kTiles + tile) + 1) * 32])};
+#pragma unroll
+        for (int at = 0; at < 2; ++at) {
+          const float re = H[tile][2 * at], im = H[tile][2 * at + 1];
+          H[tile][2 * at] = fmaf(-rest.y, im, fmaf(rest.x, re, re));
+          H[tile][2 * at + 1] = fmaf(rest.y, re, fmaf(rest.x, im, im));
+        }
+      }
     }
   }
   wait_async<0>();
@@ -340,16 +362,16 @@ __global__ void __launch_bounds__(kThreads, 1) block_scan_kernel(const __grid_co
   }
 
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const Row<kReverse>& row = rows[half];
+  for (int at = 0; at < 2; ++at) {
+    const Row<kReverse>& row = rows[at];
     const bool is_last = row.segment == (kReverse ? 0 : args.segments.count - 1);
     if (!served || row.length == 0 || (kOutput && !(is_last && args.final))) {
       continue;
     }
 #pragma unroll
-    for (int tile = 0; tile < 8; ++tile) {
-      const int64_t p = 4 * tile + lane % 4;
-      const float2 state = {H[tile][2 * half], H[tile][2 * half + 1]};
+    for (int tile = 0; tile < kTiles; ++tile) {
+      const int64_t p = 4 * (half * kTiles + tile) + lane % 4;
+      const float2 state = {H[tile][2 * at], H[tile][2 * at + 1]};
       if (!kOutput) {
         args.carry[((row.b * args.segments.count + row.segment) * channels + d) * kBlockStates + p] = state;
       } else if (p < args.a.size[1]) {
@@ -362,7 +384,7 @@ __global__ void __launch_bounds__(kThreads, 1) block_scan_kernel(const __grid_co
 
 template <class T, bool kReverse, bool kOutput>
 void launch(const Exec& exec, const BlockScan<T>& args, const char* op) {
-  static_assert(sizeof(Shared<T>) <= 200 * 1024, "fits a multiprocessor");
+  static_assert(sizeof(Shared<T>) <= 226 * 1024, "fits a multiprocessor");
   const auto kernel = block_scan_kernel<T, kReverse, kOutput>;
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared<T>)), op);
   const dim3 grid(static_cast<unsigned>(ceil_div<int64_t>(args.in.size[2], kGroup)),
