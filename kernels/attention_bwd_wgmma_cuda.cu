@@ -23,10 +23,11 @@ namespace blockstate::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 512;
-constexpr int kKeyRegisters = 192, kQueryRegisters = 96, kCopyRegisters = 32;  // 512 in all
-constexpr int64_t kAllSumBytes = int64_t{1} << 30;                             // float32 dq of one launch
+constexpr int64_t kAllSumBytes = int64_t{1} << 30;  // float32 dq of one launch
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+constexpr int kKeyRegisters = 192, kQueryRegisters = 96, kCopyRegisters = 32;  // of a thread; 512 in all
 
 /// dK and dV of 64 keys, by one of two warpgroups.
 template <int kGroup>
