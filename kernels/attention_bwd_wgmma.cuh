@@ -45,30 +45,75 @@ struct Problem {
   int heads;          // of this launch: rows times heads, from first_head on
   int first_head;
   int H;
-  int group;  // heads whose items are handed out side by side
   int query_tiles;
   int key_tiles;
+  int chains;             // of items in flight: enough that an item seldom waits for the one before
+  const int* most_steps;  // of an item
   float scale;
 };
+
+/// The order in which items are handed out, and with it that of the parts of a query's dq. Tiles of keys of a head are
+/// cut into segments of `stride`; the first tiles of all segments of all heads of a group come first, then the second
+/// ones, and so on: neighbours share queries, and would wait for one another if they ran at the same time. Where most
+/// keys see most queries segments do not help: there is one, and the longest walks come first.
+struct Order {
+  int group;  // heads; the last group may have fewer
+  int segments;
+  int stride;
+};
+
+__device__ Order order_of(const Problem& problem) {
+  Order order;
+  order.group = min(problem.heads, problem.chains);
+  const int reach = 4 * ceil_div(*problem.most_steps * kQueries, kKeys);  // a segment must be longer than its items
+  order.segments = max(1, min(problem.chains / order.group, problem.key_tiles / max(1, reach)));
+  order.stride = ceil_div(problem.key_tiles, order.segments);
+  return order;
+}
+
+/// How many of the tiles of keys [low, high] come before n, one of them.
+__device__ int parts_before(const Order& order, int low, int high, int n) {
+  if (order.segments == 1) {
+    return n - low;
+  }
+  const int rest = n % order.stride;
+  const auto smaller = [&](int end) { return end / order.stride * rest + min(end % order.stride, rest); };
+  return smaller(high + 1) - smaller(low) + (n - low) / order.stride;
+}
 
 /// A tile of keys of one row and head.
 struct Item {
   int b;
   int h;
   int head;  // of this launch
-  int n;
+  int n;     // not less than key_tiles: no item
 };
 
-__device__ Item item_of(const Problem& problem, int index) {
-  const int per_group = problem.group * problem.key_tiles;
+__device__ Item item_of(const Problem& problem, const Order& order, int index) {
+  const int per_group = order.group * order.segments * order.stride;
   const int group = index / per_group, inside = index % per_group;
-  const int size = min(problem.group, problem.heads - group * problem.group);
+  const int size = min(order.group, problem.heads - group * order.group);
+  const int place = inside / size;
   Item item;
-  item.head = group * problem.group + inside % size;
-  item.n = inside / size;
+  item.head = group * order.group + inside % size;
+  item.n = place % order.segments * order.stride + place / order.segments;
   item.b = (problem.first_head + item.head) / problem.H;
   item.h = (problem.first_head + item.head) % problem.H;
   return item;
+}
+
+/// A step's part of dq: how many come before it, and whether it is the last.
+struct Part {
+  int before;
+  bool last;
+};
+
+__device__ Part part_of(const Order& order, const QueryTileKeys& seen, int n) {
+  const int low = seen.low / kKeys, high = (seen.high - 1) / kKeys;
+  Part part;
+  part.before = parts_before(order, low, high, n);
+  part.last = part.before == high - low;
+  return part;
 }
 
 struct Barriers {
@@ -121,9 +166,9 @@ __device__ void copy_bytes(void* to, const void* from, int bytes, uint64_t* barr
 __device__ void wait_for_parts(const int* parts, int wanted) {
   int found;
   do {
-    asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(found) : "l"(parts) : "memory");
+    asm volatile("ld.relaxed.gpu.global.s32 %0, [%1];" : "=r"(found) : "l"(parts) : "memory");
   } while (found < wanted);
-  asm volatile("fence.proxy.async;" ::: "memory");
+  asm volatile("fence.acq_rel.gpu;\nfence.proxy.async;" ::: "memory");
 }
 
 /// The next item, by all lanes of a warp; false: no more.
@@ -167,12 +212,17 @@ __device__ void load(const Problem& problem, Barriers& barriers, uint8_t* memory
     hp::barrier_arrive(&barriers.item_full[items.slot]);
     items.advance();
   };
-  const int count = problem.heads * problem.key_tiles;
+  const Order order = order_of(problem);
+  const int count = problem.heads * order.segments * order.stride;
   int index = atomicAdd(problem.next, 1);
 #pragma unroll 1
   while (index < count) {
     const int following = atomicAdd(problem.next, 1);
-    const Item item = item_of(problem, index);
+    const Item item = item_of(problem, order, index);
+    if (item.n >= problem.key_tiles) {
+      index = following;
+      continue;
+    }
     const int first = item.n * kKeys;
     const float* const rows =
         problem.rows + static_cast<int64_t>(problem.first_head + item.head) * problem.query_tiles * (2 * kQueries);
@@ -213,6 +263,7 @@ __device__ char* sums_at(const Problem& problem, const Item& item, int m) {
 
 /// One thread of kSums: takes turns with the others.
 __device__ void write_sums(const Problem& problem, Barriers& barriers, uint8_t* memory, int writer) {
+  const Order order = order_of(problem);
   Ring<2> items;
   int parity = 0, turn = kSums - 1;
   for (;;) {
@@ -226,25 +277,25 @@ __device__ void write_sums(const Problem& problem, Barriers& barriers, uint8_t* 
     if (entry % 2 == 0) {
       continue;
     }
-    const Item item = item_of(problem, entry / 2);
+    const Item item = item_of(problem, order, entry / 2);
     for_visitors(problem, item, [&](int m, const QueryTileKeys& seen) {
-      if (item.n == (seen.high - 1) / kKeys) {
+      const Part part = part_of(order, seen, item.n);
+      if (part.last) {
         return;  // the warpgroup writes dq itself
       }
       turn = turn + 1 == kSums ? 0 : turn + 1;
       if (turn != writer) {
         return;
       }
-      const int part = item.n - seen.low / kKeys;
       int* const parts = problem.parts + item.head * problem.query_tiles + m;
-      if (part > 0) {
-        wait_for_parts(parts, part);
+      if (part.before > 0) {
+        wait_for_parts(parts, part.before);
       }
       char* const to = sums_at(problem, item, m);
       const uint32_t from = hp::shared_address(memory + kSumsAt + writer * kSumBytes);
       hp::barrier_wait(&barriers.sums_full[writer], parity);
       parity ^= 1;
-      if (part > 0) {
+      if (part.before > 0) {
         asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(to), "r"(from),
                      "n"(kSumBytes)
                      : "memory");
@@ -256,8 +307,7 @@ __device__ void write_sums(const Problem& problem, Barriers& barriers, uint8_t* 
       asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
       hp::barrier_arrive(&barriers.sums_empty[writer]);
       asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
-      asm volatile("fence.proxy.async;" ::: "memory");
-      asm volatile("st.release.gpu.global.s32 [%0], %1;" ::"l"(parts), "r"(part + 1) : "memory");
+      asm volatile("st.release.gpu.global.s32 [%0], %1;" ::"l"(parts), "r"(part.before + 1) : "memory");
     });
   }
 }
@@ -336,6 +386,7 @@ __device__ void store_rows(const View<BFloat16, 4>& view, int b, int h, int64_t 
 /// dQ^T = K^T G, by a warpgroup.
 __device__ void multiply_queries(const Problem& problem, Barriers& barriers, uint8_t* memory) {
   const int thread = static_cast<int>(threadIdx.x) % 128;
+  const Order order = order_of(problem);
   Ring<2> items, slopes;
   Ring<kSums> sums;
   int keys_parity = 0, entry = 0;
@@ -343,7 +394,7 @@ __device__ void multiply_queries(const Problem& problem, Barriers& barriers, uin
     if (entry % 2 == 0) {
       continue;
     }
-    const Item item = item_of(problem, entry / 2);
+    const Item item = item_of(problem, order, entry / 2);
     hp::barrier_wait(&barriers.keys_full, keys_parity);
     keys_parity ^= 1;
     uint32_t keys[8][4];
@@ -353,8 +404,7 @@ __device__ void multiply_queries(const Problem& problem, Barriers& barriers, uin
     }
     arrive_warp(&barriers.keys_empty);
     for_visitors(problem, item, [&](int m, const QueryTileKeys& seen) {
-      const int part = item.n - seen.low / kKeys;
-      const bool last = item.n == (seen.high - 1) / kKeys;
+      const Part part = part_of(order, seen, item.n);
       const bool lower = meets(seen, item.n * kKeys, kKeys / 2);
       const bool upper = meets(seen, item.n * kKeys + kKeys / 2, kKeys / 2);
       hp::barrier_wait(&barriers.slopes_full[slopes.slot], slopes.parity);
@@ -386,7 +436,7 @@ __device__ void multiply_queries(const Problem& problem, Barriers& barriers, uin
       slopes.advance();
       uint8_t* const tile = memory + kSumsAt + sums.slot * kSumBytes;
       hp::barrier_wait(&barriers.sums_empty[sums.slot], sums.parity ^ 1);
-      if (!last) {
+      if (!part.last) {
         float4* const to = reinterpret_cast<float4*>(tile) + thread;
 #pragma unroll
         for (int c = 0; c < 8; ++c) {
@@ -397,9 +447,9 @@ __device__ void multiply_queries(const Problem& problem, Barriers& barriers, uin
         sums.advance();
         return;
       }
-      if (part > 0) {
+      if (part.before > 0) {
         if (thread % 32 == 0) {
-          wait_for_parts(problem.parts + item.head * problem.query_tiles + m, part);
+          wait_for_parts(problem.parts + item.head * problem.query_tiles + m, part.before);
         }
         __syncwarp();
         const float4* const from = reinterpret_cast<const float4*>(sums_at(problem, item, m)) + thread;

@@ -12,7 +12,7 @@
 // Operands in registers halve what the products read from shared memory, which would bind otherwise.
 // A query's dq has parts from several CTAs. They are added in the order of the key tiles, which a counter for each tile
 // of queries enforces, so the bits do not depend on timing. Tiles of keys are handed out in that order too and queries
-// are walked backwards: the CTA before is a few steps ahead, nobody waits for long, and the longest walks of causal
+// are walked backwards: the CTA before is some steps ahead, nobody waits for long, and the longest walks of causal
 // attention start first. The CTA with the last part reads the sum of the others and writes dq itself.
 #include <algorithm>
 
@@ -23,16 +23,18 @@ namespace blockstate::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 512;
-constexpr int kKeyRegisters = 192, kQueryRegisters = 96, kCopyRegisters = 32;  // 512 in all
-constexpr int64_t kAllSumBytes = int64_t{1} << 30;                             // float32 dq of one launch
+constexpr int64_t kAllSumBytes = int64_t{1} << 30;  // float32 dq of one launch
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+constexpr int kKeyRegisters = 192, kQueryRegisters = 96, kCopyRegisters = 32;  // of a thread; 512 in all
 
 /// dK and dV of 64 keys, by one of two warpgroups.
 template <int kGroup>
 __device__ void multiply_keys(const Problem& problem, Barriers& barriers, uint8_t* memory) {
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;  // 0 to 7
   const float scale = problem.scale * kLog2E;
+  const Order order = order_of(problem);
   Ring<2> items, slopes;
   Ring<kStages> stages;
   int keys_parity = 0, entry = 0;
@@ -43,7 +45,8 @@ __device__ void multiply_keys(const Problem& problem, Barriers& barriers, uint8_
       dk[i] = dv[i] = 0;
     }
     if (entry % 2 == 1) {
-      const int own_key = item_of(problem, entry / 2).n * kKeys + warp * 16 + lane / 4;  // and the one 8 further on
+      const int own_key =
+          item_of(problem, order, entry / 2).n * kKeys + warp * 16 + lane / 4;  // and the one 8 further on
       hp::barrier_wait(&barriers.keys_full, keys_parity);
       keys_parity ^= 1;
       uint32_t keys[4][4], values[4][4];
@@ -150,7 +153,7 @@ __device__ void multiply_keys(const Problem& problem, Barriers& barriers, uint8_
         stages.advance();
       } while ((step & (kLast >> (kGroup * kGroupBits))) == 0);
     }
-    const Item item = item_of(problem, entry / 2);
+    const Item item = item_of(problem, order, entry / 2);
     const int64_t first = static_cast<int64_t>(item.n) * kKeys + kGroup * (kKeys / 2);
     uint8_t* const tile = memory + kResultsAt + kGroup * (kKeyBytes / 2);
     store_rows<false, 2 + kGroup>(problem.dk, item.b, item.h, first, problem.scale, dk, tile);
@@ -302,8 +305,8 @@ bool attention_backward_wgmma(const Exec& exec, const AttentionBackward<BFloat16
   problem.key_tiles = static_cast<int>(key_tiles);
   problem.scale = in.scale;
   const int64_t processors = multiprocessors(exec);
-  // Few heads side by side: their queries stay in the L2 cache.
-  problem.group = static_cast<int>(ceil_div(2 * processors, key_tiles));
+  problem.chains = static_cast<int>(ceil_div<int64_t>(processors, 2));
+  problem.most_steps = tiles.most_visitors();
   check_cuda(cudaFuncSetAttribute(backward, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes), kOp);
   for (int64_t first = 0; first < B * H; first += heads) {
     problem.first_head = static_cast<int>(first);

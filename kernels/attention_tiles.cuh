@@ -42,11 +42,14 @@ __device__ inline int warp_max_int(int value) { return __reduce_max_sync(0xfffff
 /// and past the end.
 template <int kTile>
 __global__ void summarize(View<const int64_t, 2> begin, View<const int64_t, 2> end, int tiles, QueryTileKeys* summary,
-                          IntRange* ranges) {
+                          IntRange* ranges, int* most_visitors) {
   const int warps = static_cast<int>(blockDim.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int64_t task = static_cast<int64_t>(blockIdx.x) * warps + threadIdx.x / 32;
   if (task >= begin.size[0] * tiles) {
     return;
+  }
+  if (task == 0 && lane == 0) {
+    *most_visitors = 0;
   }
   const int64_t b = task / tiles, first = task % tiles * kTile;
   QueryTileKeys keys{INT_MAX, 0, 0, INT_MAX};
@@ -99,7 +102,7 @@ __device__ inline void running(int* values, int count, int* shared) {
 /// A block for each row: the tiles of queries [begin, end) between which all those lie that meet a tile of keys.
 template <int kKeyTile>
 __global__ void search(const QueryTileKeys* summary, int tiles, int key_tiles, int* highs, int* lows,
-                       IntRange* visitors) {
+                       IntRange* visitors, int* most_visitors) {
   __shared__ int shared[kSearchThreads];
   const int64_t b = blockIdx.x;
   summary += b * tiles;
@@ -114,6 +117,7 @@ __global__ void search(const QueryTileKeys* summary, int tiles, int key_tiles, i
   running<false>(highs, tiles, shared);
   running<true>(lows, tiles, shared);
   __syncthreads();
+  int most = 0;
   for (int n = static_cast<int>(threadIdx.x); n < key_tiles; n += kSearchThreads) {
     const int64_t first = static_cast<int64_t>(n) * kKeyTile;
     int low = 0, high = tiles;  // the first tile that reaches beyond the first key
@@ -136,6 +140,11 @@ __global__ void search(const QueryTileKeys* summary, int tiles, int key_tiles, i
       }
     }
     visitors[n] = {begin, low};
+    most = max(most, low - begin);
+  }
+  most = warp_max_int(most);
+  if (threadIdx.x % 32 == 0) {
+    atomicMax(most_visitors, most);
   }
 }
 
@@ -151,29 +160,31 @@ class AttentionTiles {
         key_tiles_(tiles_of(keys, kKeyTile)),
         summary_(exec, rows_ * query_tiles_),
         ranges_(exec, rows_ * query_tiles_ * kQueryTile),
-        visitors_(exec, rows_ * key_tiles_) {
+        visitors_(exec, rows_ * key_tiles_),
+        most_visitors_(exec, 1) {
     if (rows_ == 0 || key_tiles_ + query_tiles_ == 0) {
       return;
     }
     const Scratch<int> sorted(exec, 2 * rows_ * query_tiles_);
     if (query_tiles_ > 0) {
       const unsigned blocks = static_cast<unsigned>(ceil_div<int64_t>(rows_ * query_tiles_, 8));
-      attention_tiles::summarize<kQueryTile>
-          <<<blocks, 256, 0, stream_of(exec)>>>(begin, end, query_tiles_, summary_.get(), ranges_.get());
+      attention_tiles::summarize<kQueryTile><<<blocks, 256, 0, stream_of(exec)>>>(
+          begin, end, query_tiles_, summary_.get(), ranges_.get(), most_visitors_.get());
       check_launch(exec, "attention");
     }
     attention_tiles::search<kKeyTile>
         <<<static_cast<unsigned>(rows_), attention_tiles::kSearchThreads, 0, stream_of(exec)>>>(
             summary_.get(), query_tiles_, key_tiles_, sorted.get(), sorted.get() + rows_ * query_tiles_,
-            visitors_.get());
+            visitors_.get(), most_visitors_.get());
     check_launch(exec, "attention");
   }
 
   int query_tiles() const { return query_tiles_; }
   int key_tiles() const { return key_tiles_; }
-  const QueryTileKeys* summary() const { return summary_.get(); }  // (B, query tiles)
-  const IntRange* ranges() const { return ranges_.get(); }         // (B, query tiles * tile)
-  const IntRange* visitors() const { return visitors_.get(); }     // (B, key tiles): tiles of queries
+  const QueryTileKeys* summary() const { return summary_.get(); }    // (B, query tiles)
+  const IntRange* ranges() const { return ranges_.get(); }           // (B, query tiles * tile)
+  const IntRange* visitors() const { return visitors_.get(); }       // (B, key tiles): tiles of queries
+  const int* most_visitors() const { return most_visitors_.get(); }  // where there are queries: of any tile of keys
 
  private:
   static int tiles_of(int64_t steps, int tile) {
@@ -187,6 +198,7 @@ class AttentionTiles {
   Scratch<QueryTileKeys> summary_;
   Scratch<IntRange> ranges_;
   Scratch<IntRange> visitors_;
+  Scratch<int> most_visitors_;
 };
 
 }  // namespace blockstate::kernels::cuda
