@@ -73,8 +73,7 @@ class CudaArray {
     std::vector<unsigned char> bytes(static_cast<size_t>(all_bytes()));
     kernels::cuda::copy_to_host(gpu(), bytes.data(), memory_, all_bytes());
     for (int64_t i = 0; i < kGuard; ++i) {
-      require(bytes[static_cast<size_t>(i)] == kPattern &&
-                  bytes[static_cast<size_t>(all_bytes() - 1 - i)] == kPattern,
+      require(bytes[static_cast<size_t>(i)] == kPattern && bytes[static_cast<size_t>(all_bytes() - 1 - i)] == kPattern,
               "a kernel wrote outside of its array of ", count_, " elements");
     }
     std::vector<T> values(static_cast<size_t>(count_));
@@ -98,6 +97,34 @@ class CudaArray {
   int64_t all_bytes() const { return 2 * kGuard + count_ * static_cast<int64_t>(sizeof(T)); }
 
   int64_t count_;
+  std::byte* memory_;
+};
+
+/// Memory of the GPU as it is, for views whose offsets pass 2^31 elements: nothing of it is set or checked but what a
+/// test touches.
+template <class T>
+class CudaSpace {
+ public:
+  explicit CudaSpace(int64_t count)
+      : memory_(kernels::cuda::take_memory(gpu(), count * static_cast<int64_t>(sizeof(T)))) {
+    require(memory_ != nullptr, "the GPU has no room for a test's space of ", count, " elements");
+  }
+  ~CudaSpace() {
+    kernels::cuda::give_memory(gpu(), memory_);
+    kernels::cuda::synchronize(gpu());
+    kernels::cuda::release_memory(gpu());
+  }
+  CudaSpace(const CudaSpace&) = delete;
+  CudaSpace& operator=(const CudaSpace&) = delete;
+  T* data() const { return reinterpret_cast<T*>(memory_); }
+  void write(int64_t at, const T* from, int64_t count) const {
+    kernels::cuda::copy_to_device(gpu(), data() + at, from, count * static_cast<int64_t>(sizeof(T)));
+  }
+  void read(int64_t at, T* to, int64_t count) const {
+    kernels::cuda::copy_to_host(gpu(), to, data() + at, count * static_cast<int64_t>(sizeof(T)));
+  }
+
+ private:
   std::byte* memory_;
 };
 

@@ -68,27 +68,6 @@ class CudaRows {
   CudaArray<T> array_;
 };
 
-/// Memory for elements far apart: nothing of it is written or checked.
-template <class T>
-class CudaSpace {
- public:
-  explicit CudaSpace(int64_t count)
-      : memory_(kernels::cuda::take_memory(gpu(), count * static_cast<int64_t>(sizeof(T)))) {
-    require(memory_ != nullptr, "the GPU has no room for a test's space of ", count, " elements");
-  }
-  ~CudaSpace() {
-    kernels::cuda::give_memory(gpu(), memory_);
-    kernels::cuda::synchronize(gpu());
-    kernels::cuda::release_memory(gpu());
-  }
-  CudaSpace(const CudaSpace&) = delete;
-  CudaSpace& operator=(const CudaSpace&) = delete;
-  T* data() const { return reinterpret_cast<T*>(memory_); }
-
- private:
-  std::byte* memory_;
-};
-
 /// float by its tolerance; bfloat16, where an op rounds once, against the reference rounded once.
 template <class T>
 Comparison judge(const std::string& name, const std::vector<float>& found, const std::vector<double>& reference) {

@@ -72,28 +72,4 @@ class CudaView {
   View<T, R> view_;
 };
 
-/// Memory of the GPU as it is, for views whose offsets pass 2^31 elements: nothing of it is set or read but what a test
-/// touches.
-template <class T>
-class CudaSpace {
- public:
-  explicit CudaSpace(int64_t count)
-      : memory_(kernels::cuda::take_memory(gpu(), count * static_cast<int64_t>(sizeof(T)))) {
-    require(memory_ != nullptr, "the GPU has no room for ", count, " elements");
-  }
-  ~CudaSpace() { kernels::cuda::give_memory(gpu(), memory_); }
-  CudaSpace(const CudaSpace&) = delete;
-  CudaSpace& operator=(const CudaSpace&) = delete;
-  T* data() const { return reinterpret_cast<T*>(memory_); }
-  void write(int64_t at, const T* from, int64_t count) const {
-    kernels::cuda::copy_to_device(gpu(), data() + at, from, count * static_cast<int64_t>(sizeof(T)));
-  }
-  void read(int64_t at, T* to, int64_t count) const {
-    kernels::cuda::copy_to_host(gpu(), to, data() + at, count * static_cast<int64_t>(sizeof(T)));
-  }
-
- private:
-  std::byte* memory_;
-};
-
 }  // namespace blockstate::test

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "kernels/diagonal_scan.h"
-#include "tests/support/cuda_array.h"
+#include "tests/support/cuda_view.h"
 #include "tests/support/diagonal_case.h"
 
 namespace blockstate::test {
@@ -18,52 +18,6 @@ namespace blockstate::test {
 struct Layout {
   int64_t gap = 0;
   int64_t offset = 0;
-};
-
-/// (B, L, D) with gaps that must stay as they were.
-template <class T>
-class CudaRows {
- public:
-  CudaRows(DiagonalShape s, Layout layout, const std::vector<float>& values)
-      : shape_(s), layout_(layout), array_(spread(s, layout, values)) {}
-
-  View<T, 3> view() const {
-    View<T, 3> out = make_view(array_.data() + layout_.offset, shape_.B, shape_.L, shape_.D);
-    out.stride[1] = shape_.D + layout_.gap;
-    out.stride[0] = shape_.L * out.stride[1];
-    return out;
-  }
-
-  std::vector<float> host() const {
-    const std::vector<T> all = array_.host();
-    std::vector<float> out;
-    const int64_t row = shape_.D + layout_.gap;
-    for (int64_t i = 0; i < static_cast<int64_t>(all.size()); ++i) {
-      const int64_t at = i - layout_.offset;
-      const float value = static_cast<float>(all[static_cast<size_t>(i)]);
-      if (at >= 0 && row > 0 && at / row < shape_.B * shape_.L && at % row < shape_.D) {
-        out.push_back(value);
-      } else {
-        require(std::isnan(value), "a kernel wrote into the gap between rows");
-      }
-    }
-    return out;
-  }
-
- private:
-  static std::vector<T> spread(DiagonalShape s, Layout layout, const std::vector<float>& values) {
-    const int64_t row = s.D + layout.gap;
-    std::vector<T> out(static_cast<size_t>(layout.offset + s.B * s.L * row), static_cast<T>(NAN));
-    for (int64_t i = 0; i < static_cast<int64_t>(values.size()); ++i) {
-      out[static_cast<size_t>(layout.offset + i / s.D * row + i % s.D)] =
-          static_cast<T>(values[static_cast<size_t>(i)]);
-    }
-    return out;
-  }
-
-  DiagonalShape shape_;
-  Layout layout_;
-  CudaArray<T> array_;
 };
 
 struct DiagonalResults {
@@ -84,8 +38,10 @@ DiagonalResults run_cuda(const DiagonalCase<float>& one, Layout layout = {}, boo
                          float start = 0) {
   const auto [B, L, D, P] = one.shape;
   const int64_t tiles = (L + kernels::cuda::kDiagonalCheckpoint - 1) / kernels::cuda::kDiagonalCheckpoint;
-  const CudaRows<T> u(one.shape, layout, one.u), y(one.shape, layout, {}), dy(one.shape, layout, one.dy);
-  const CudaRows<T> du(one.shape, layout, {});
+  const auto placed = [&, B = B, L = L, D = D](const std::vector<float>& values) {
+    return CudaView<T, 3>(values, {B, L, D}, layout.gap, layout.offset);
+  };
+  const CudaView<T, 3> u = placed(one.u), y = placed({}), dy = placed(one.dy), du = placed({});
   const CudaArray<float> a(one.a), c(one.c), skip(one.skip), initial(one.initial), dfinal(one.dfinal);
   const CudaArray<int64_t> position(one.position);
   const CudaArray<float> final(B * D * P * 2), dinitial(B * D * P * 2), checkpoint(B * tiles * P * 2 * D);
