@@ -67,6 +67,13 @@ inline int multiprocessors(const Exec& exec) {
   return count;
 }
 
+/// Bytes of shared memory that one block may have: 227 KB on the H100, 163 on the A100, 99 on many others.
+inline int64_t most_shared_memory(const Exec& exec) {
+  int bytes = 0;
+  check_cuda(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, exec.device), "device attributes");
+  return bytes;
+}
+
 template <class Integer>
 __host__ __device__ constexpr Integer ceil_div(Integer a, Integer b) {
   return (a + b - 1) / b;

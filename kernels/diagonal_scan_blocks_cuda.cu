@@ -384,7 +384,7 @@ __global__ void __launch_bounds__(kThreads, 1) block_scan_kernel(const __grid_co
 
 template <class T, bool kReverse, bool kOutput>
 void launch(const Exec& exec, const BlockScan<T>& args, const char* op) {
-  static_assert(sizeof(Shared<T>) <= 226 * 1024, "fits a multiprocessor");
+  static_assert(sizeof(Shared<T>) <= kBlockSharedMemory, "fits a multiprocessor");
   const auto kernel = block_scan_kernel<T, kReverse, kOutput>;
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared<T>)), op);
   const dim3 grid(static_cast<unsigned>(ceil_div<int64_t>(args.in.size[2], kGroup)),

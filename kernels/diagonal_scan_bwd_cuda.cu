@@ -71,7 +71,7 @@ void diagonal_scan_backward(const Exec& exec, const DiagonalScanBackward<T, floa
   check_diagonal_scan(args, kDiagonalCheckpoint);
   const int64_t batch = args.du.size[0], length = args.du.size[1], channels = args.du.size[2];
   const int64_t states = args.forward.a.size[1];
-  if (batch * channels == 0 || !fits_blocks(length, states)) {
+  if (batch * channels == 0 || !fits_blocks(exec, length, states)) {
     diagonal_scan_backward_direct(exec, args, {1, length}, nullptr);
     return;
   }

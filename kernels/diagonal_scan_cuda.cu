@@ -8,7 +8,7 @@ template <class T>
 void diagonal_scan_forward(const Exec& exec, const DiagonalScanForward<T, float>& args) {
   check_diagonal_scan(args, kDiagonalCheckpoint);
   const int64_t batch = args.u.size[0], length = args.u.size[1], channels = args.u.size[2];
-  if (batch * channels == 0 || !fits_blocks(length, args.a.size[1])) {
+  if (batch * channels == 0 || !fits_blocks(exec, length, args.a.size[1])) {
     diagonal_scan_forward_direct(exec, args);
     return;
   }

@@ -94,7 +94,9 @@ void run_block_gradients(const Exec& exec, const DiagonalScanBackward<T, float>&
                          const float2* carry);
 
 /// True where blocks serve the shape.
-bool fits_blocks(int64_t length, int64_t states);
+bool fits_blocks(const Exec& exec, int64_t length, int64_t states);
+/// What the kernels by blocks may ask for; GPUs that have less go step by step.
+inline constexpr int64_t kBlockSharedMemory = 226 * 1024;
 
 Segments plan_segments(const Exec& exec, int64_t batch, int64_t length, int64_t channels);
 

@@ -323,7 +323,7 @@ __global__ void __launch_bounds__(kBlockStates)
 template <class T, bool kReverse>
 void launch(const Exec& exec, const BlockGradients<T>& args, int64_t row_groups) {
   const char* op = "diagonal_scan backward";
-  static_assert(sizeof(Shared<T>) <= 200 * 1024, "fits a multiprocessor");
+  static_assert(sizeof(Shared<T>) <= kBlockSharedMemory, "fits a multiprocessor");
   const auto kernel = gradient_kernel<T, kReverse>;
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared<T>)), op);
   const dim3 grid(static_cast<unsigned>(ceil_div<int64_t>(args.u.size[2], kGroup)), static_cast<unsigned>(row_groups));

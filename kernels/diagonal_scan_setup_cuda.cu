@@ -205,8 +205,8 @@ void fold_carries(const Exec& exec, View<const float, 3> a, View<const float, 4>
   check_launch(exec, "diagonal_scan");
 }
 
-bool fits_blocks(int64_t length, int64_t states) {
-  return states >= 1 && states <= kBlockStates && length > 2 * kBlock;
+bool fits_blocks(const Exec& exec, int64_t length, int64_t states) {
+  return states >= 1 && states <= kBlockStates && length > 2 * kBlock && most_shared_memory(exec) >= kBlockSharedMemory;
 }
 
 Segments plan_segments(const Exec& exec, int64_t batch, int64_t length, int64_t channels) {
