@@ -229,7 +229,7 @@ TEST_CASE("memory is counted and given back", "[tensor]") {
   CHECK(memory_statistics({}).peak == before);
   release_cached_memory({});
   CHECK(memory_statistics({}).reserved <= memory_statistics({}).in_use);
-  CHECK_THROWS_WITH(Tensor::empty({4}, DType::kFloat32, Device{DeviceKind::kCuda, 0}), Contains("CUDA"));
+  CHECK_THROWS_AS(Tensor::empty({4}, DType::kFloat32, Device{DeviceKind::kCuda, 60}), Error);  // no machine has 61 GPUs
 }
 
 #if !defined(__SANITIZE_ADDRESS__)  // whose allocator ends the program instead of returning null
