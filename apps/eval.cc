@@ -69,8 +69,7 @@ int run_eval(const EvalArguments& arguments) {
   options.sequential = true;
   options.batch = batch_options(loaded.task, true);
   data::Loader loader(data, options);
-  const train::Evaluation evaluation =
-      train::evaluate(*loaded.model, loader, {}, arguments.chunk);
+  const train::Evaluation evaluation = train::evaluate(*loaded.model, loader, {}, arguments.chunk);
   if (arguments.json) {
     Value out = evaluation.details;
     Value::Array classes;

@@ -120,8 +120,7 @@ int run_score(const ScoreArguments& arguments) {
   std::vector<std::vector<Tensor>> all_logits;
   const int reports = for_each_piece(loaded.run, loaded.task, arguments.inputs, {}, {}, [&](InputStream& stream) {
     std::vector<Tensor> logits;
-    Scorer scorer(*loaded.model, start_token, arguments.per_position,
-                  arguments.logits.empty() ? nullptr : &logits);
+    Scorer scorer(*loaded.model, start_token, arguments.per_position, arguments.logits.empty() ? nullptr : &logits);
     const Score score = scorer.score(stream, chunk);
     if (!arguments.per_position) {
       // Six digits: what float32 and the order of chunks leave certain (|difference| <= 1e-5 relative).

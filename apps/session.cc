@@ -36,8 +36,8 @@ std::unique_ptr<model::Model> build_model(const RunConfig& run, const TaskShape&
   const DType activations = parse_dtype(run.dtype);
   const DType parameters = activations == DType::kBFloat16 ? DType::kFloat32 : activations;
   return std::make_unique<model::Model>(
-      run.model, task.shape,
-      nn::Initialiser(static_cast<uint64_t>(run.seed), parameters, choose_device(run.device)), activations);
+      run.model, task.shape, nn::Initialiser(static_cast<uint64_t>(run.seed), parameters, choose_device(run.device)),
+      activations);
 }
 
 config::Value checkpoint_config(const RunConfig& run, const TaskShape& task) {

@@ -7,7 +7,6 @@
 
 #include "apps/format.h"
 #include "apps/memory_plan.h"
-#include "apps/memory_plan.h"
 #include "apps/run_log.h"
 #include "apps/session.h"
 #include "core/base/check.h"

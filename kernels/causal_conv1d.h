@@ -24,7 +24,8 @@
 
 namespace blockstate::kernels {
 
-/// T: activations. P: parameters, states and sums, float on CUDA devices whatever T is; on the CPU T and P are the same.
+/// T: activations. P: parameters, states and sums, float on CUDA devices whatever T is; on the CPU T and P are the
+/// same.
 template <class T, class P = T>
 struct CausalConv1dForward {
   View<T, 3> y;

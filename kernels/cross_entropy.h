@@ -16,7 +16,8 @@
 
 namespace blockstate::kernels {
 
-/// T: activations. P: parameters, states and sums, float on CUDA devices whatever T is; on the CPU T and P are the same.
+/// T: activations. P: parameters, states and sums, float on CUDA devices whatever T is; on the CPU T and P are the
+/// same.
 template <class T, class P = T>
 struct CrossEntropyForward {
   View<P, 1> loss;

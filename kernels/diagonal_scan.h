@@ -25,7 +25,8 @@ namespace blockstate::kernels {
 
 inline constexpr int64_t kDiagonalCheckpoint = 64;
 
-/// T: activations. P: parameters, states and sums, float on CUDA devices whatever T is; on the CPU T and P are the same.
+/// T: activations. P: parameters, states and sums, float on CUDA devices whatever T is; on the CPU T and P are the
+/// same.
 template <class T, class P = T>
 struct DiagonalScanForward {
   View<T, 3> y;
@@ -47,7 +48,7 @@ struct DiagonalScanBackward {
   View<P, 1> dD;
   View<P, 4> dinitial;  // absent: not wanted
   View<const T, 3> dy;
-  View<const P, 4> dfinal;         // absent: 0
+  View<const P, 4> dfinal;            // absent: 0
   DiagonalScanForward<T, P> forward;  // its inputs and checkpoint; y and final are not read
 };
 

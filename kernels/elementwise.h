@@ -88,8 +88,8 @@ template <class T>
 void gated_forward(const Exec& exec, View<T, 2> y, View<const T, 2> value, View<const T, 2> gate,
                    Activation activation);
 template <class T>
-void gated_backward(const Exec& exec, View<T, 2> dvalue, View<T, 2> dgate, View<const T, 2> dy,
-                    View<const T, 2> value, View<const T, 2> gate, Activation activation);
+void gated_backward(const Exec& exec, View<T, 2> dvalue, View<T, 2> dgate, View<const T, 2> dy, View<const T, 2> value,
+                    View<const T, 2> gate, Activation activation);
 template <class T>
 void add(const Exec& exec, View<T, 2> y, View<const T, 2> a, View<const T, 2> b);
 template <class T>

@@ -23,8 +23,8 @@ void embedding_backward(View<T, 2> dtable, View<const T, 2> dy, View<const int64
 
 }  // namespace cpu
 
-/// T: y and dy; the table and its gradient are float. On CUDA an id of V or more reads as padding: the caller checks ids
-/// where they come from, on the host.
+/// T: y and dy; the table and its gradient are float. On CUDA an id of V or more reads as padding: the caller checks
+/// ids where they come from, on the host.
 namespace cuda {
 template <class T>
 void embedding_forward(const Exec& exec, View<T, 2> y, View<const int64_t, 1> ids, View<const float, 2> table);

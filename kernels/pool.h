@@ -25,7 +25,6 @@ template <class T>
 void pool_backward(View<T, 3> dx, View<T, 2> dweight, View<const T, 2> dy, View<const T, 3> x, View<const T, 2> weight,
                    View<const int64_t, 2> record);
 
-
 /// weight[b, t] = exp(score[b, t] - shift[record[b, t]]), 0 where the record is -1.
 template <class T>
 void pool_weights_forward(View<T, 2> weight, View<const T, 2> score, View<const int64_t, 2> record,
@@ -51,8 +50,8 @@ template <class T>
 void pool_forward(const Exec& exec, View<float, 2> y, View<const T, 3> x, View<const float, 2> weight,
                   View<const int64_t, 2> record);
 template <class T>
-void pool_backward(const Exec& exec, View<T, 3> dx, View<float, 2> dweight, View<const float, 2> dy,
-                   View<const T, 3> x, View<const float, 2> weight, View<const int64_t, 2> record);
+void pool_backward(const Exec& exec, View<T, 3> dx, View<float, 2> dweight, View<const float, 2> dy, View<const T, 3> x,
+                   View<const float, 2> weight, View<const int64_t, 2> record);
 template <class T>
 void pool_weights_forward(const Exec& exec, View<float, 2> weight, View<const T, 2> score,
                           View<const int64_t, 2> record, View<const float, 1> shift);
@@ -62,8 +61,8 @@ void pool_weights_backward(const Exec& exec, View<T, 2> dscore, View<const float
 template <class T>  // T is float
 void divide_rows_forward(const Exec& exec, View<T, 2> y, View<const T, 2> x, View<const T, 1> weight);
 template <class T>
-void divide_rows_backward(const Exec& exec, View<T, 2> dx, View<T, 1> dweight, View<const T, 2> dy,
-                          View<const T, 2> y, View<const T, 1> weight);
+void divide_rows_backward(const Exec& exec, View<T, 2> dx, View<T, 1> dweight, View<const T, 2> dy, View<const T, 2> y,
+                          View<const T, 1> weight);
 template <class T>
 void scale_rows(const Exec& exec, View<T, 2> y, View<const T, 2> x, View<const T, 1> factor);
 }  // namespace cuda

@@ -25,8 +25,7 @@ namespace cuda {
 template <class T>
 void relative_bias_forward(const Exec& exec, View<T, 2> bias, View<const T, 2> table, View<const int64_t, 1> bucket);
 template <class T>
-void relative_bias_backward(const Exec& exec, View<T, 2> dtable, View<const T, 2> dbias,
-                            View<const int64_t, 1> bucket);
+void relative_bias_backward(const Exec& exec, View<T, 2> dtable, View<const T, 2> dbias, View<const int64_t, 1> bucket);
 }  // namespace cuda
 
 }  // namespace blockstate::kernels

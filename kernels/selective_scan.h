@@ -28,7 +28,8 @@ namespace blockstate::kernels {
 
 inline constexpr int64_t kScanCheckpoint = 64;
 
-/// T: activations. P: parameters, states and sums, float on CUDA devices whatever T is; on the CPU T and P are the same.
+/// T: activations. P: parameters, states and sums, float on CUDA devices whatever T is; on the CPU T and P are the
+/// same.
 template <class T, class P = T>
 struct SelectiveScanForward {
   View<T, 3> y;
@@ -58,7 +59,7 @@ struct SelectiveScanBackward {
   View<P, 1> ddelta_bias;
   View<P, 3> dinitial;
   View<const T, 3> dy;
-  View<const P, 3> dfinal;          // absent: 0
+  View<const P, 3> dfinal;             // absent: 0
   SelectiveScanForward<T, P> forward;  // its inputs and checkpoint; y and final are not read
 };
 

@@ -13,8 +13,9 @@ void launch_forward(const Exec& exec, const SelectiveScanForward<T, float>& args
   const auto kernel = forward_kernel<T, kStates, kPosition, kPolynomials>;
   constexpr int kBytes = static_cast<int>(sizeof(SharedTiles<kStates>));
   if (kBytes > most_shared_memory(exec)) {
-    fail("selective_scan: ", args.A.size[1], " states need ", kBytes / 1024, " KB of shared memory a block, cuda:",
-         exec.device, " has ", most_shared_memory(exec) / 1024, "; use 64 states or fewer on this GPU");
+    fail("selective_scan: ", args.A.size[1], " states need ", kBytes / 1024,
+         " KB of shared memory a block, cuda:", exec.device, " has ", most_shared_memory(exec) / 1024,
+         "; use 64 states or fewer on this GPU");
   }
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "selective_scan");
   const int64_t blocks = plan.groups * plan.segments * args.u.size[0];

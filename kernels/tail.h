@@ -29,11 +29,11 @@ void tail_backward(View<T, 3> dpast, View<T, 3> dx, View<const T, 3> dy, View<co
 
 namespace cuda {
 template <class T>
-void tail_forward(const Exec& exec, View<T, 3> y, View<const T, 3> past, View<const T, 3> x,
-                  View<const int64_t, 1> end, View<const int64_t, 1> known);
+void tail_forward(const Exec& exec, View<T, 3> y, View<const T, 3> past, View<const T, 3> x, View<const int64_t, 1> end,
+                  View<const int64_t, 1> known);
 template <class T>
-void tail_backward(const Exec& exec, View<T, 3> dpast, View<T, 3> dx, View<const T, 3> dy,
-                   View<const int64_t, 1> end, View<const int64_t, 1> known);
+void tail_backward(const Exec& exec, View<T, 3> dpast, View<T, 3> dx, View<const T, 3> dy, View<const int64_t, 1> end,
+                   View<const int64_t, 1> known);
 }  // namespace cuda
 
 }  // namespace blockstate::kernels
