@@ -51,21 +51,14 @@ Tensor random_tensor(const Shape& shape, const Bench& bench, double scale) {
   return random_tensor(shape, bench.dtype(), bench.device(), scale);
 }
 
-/// Memory larger than the last cache; writing it pushes everything else out.
-struct Bench::Flusher {
-  Tensor memory;
-};
-
 Bench::Bench(Device device, DType dtype, int64_t repetitions)
-    : device_(device), dtype_(dtype), repetitions_(repetitions), flusher_(new Flusher) {
+    : device_(device), dtype_(dtype), repetitions_(repetitions) {
   const int64_t cache = on_gpu(device) ? kernels::cuda::device_properties(device.index).l2_cache : int64_t{64} << 20;
-  flusher_->memory = Tensor::empty({4 * std::max<int64_t>(cache, 1 << 20)}, DType::kUInt8, device);
+  larger_than_cache_ = Tensor::empty({4 * std::max<int64_t>(cache, 1 << 20)}, DType::kUInt8, device);
   ceilings_ = measure_ceilings();
 }
 
-Bench::~Bench() { delete flusher_; }
-
-void Bench::flush() const { flusher_->memory.fill_zero(); }
+void Bench::flush() const { larger_than_cache_.fill_zero(); }
 
 double Bench::median(const std::function<void()>& prepare, const std::function<void()>& run) const {
   std::vector<double> times;

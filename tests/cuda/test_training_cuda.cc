@@ -2,11 +2,11 @@
 // Training on a GPU: the loss curve of the CPU, the bits of not having stopped, and checkpoints that change devices.
 #include <catch2/catch.hpp>
 #include <cmath>
-#include <cstring>
 
 #include "core/train/trainer.h"
 #include "tests/support/fill.h"
 #include "tests/support/temp_dir.h"
+#include "tests/train/different.h"
 
 namespace blockstate {
 namespace {
@@ -76,17 +76,6 @@ Report train_once(const std::filesystem::path& run, Device device, DType activat
   return report;
 }
 
-int64_t different(const train::NamedTensors& found, const train::NamedTensors& expected) {
-  int64_t count = found.size() != expected.size();
-  for (const auto& [name, tensor] : expected) {
-    const Tensor& other = found.at(name);
-    count += other.shape() != tensor.shape() ||
-             std::memcmp(other.bytes(), tensor.bytes(),
-                         static_cast<size_t>(tensor.elements() * dtype_size(tensor.dtype()))) != 0;
-  }
-  return count;
-}
-
 }  // namespace
 
 TEST_CASE("training on a GPU follows the loss curve of the CPU", "[cuda][training]") {
@@ -110,8 +99,8 @@ TEST_CASE("stopping and going on gives the bits of not stopping on a GPU", "[cud
   train_once(folder.path() / "parts", kGpu, activations, 7);
   train_once(folder.path() / "parts", kGpu, activations, 31);
   const Report last = train_once(folder.path() / "parts", kGpu, activations, kSteps);
-  CHECK(different(last.parameters, whole.parameters) == 0);
-  CHECK(different(last.optimizer, whole.optimizer) == 0);
+  CHECK(test::different(last.parameters, whole.parameters) == 0);
+  CHECK(test::different(last.optimizer, whole.optimizer) == 0);
   CHECK(std::equal(last.losses.rbegin(), last.losses.rend(), whole.losses.rbegin()));
 }
 

@@ -6,6 +6,7 @@
 #include "core/train/trainer.h"
 #include "tests/support/fill.h"
 #include "tests/support/temp_dir.h"
+#include "tests/train/different.h"
 
 namespace blockstate {
 namespace {
@@ -86,17 +87,6 @@ Report train_once(const std::filesystem::path& run, int64_t stop_at, int64_t sav
   return report;
 }
 
-int64_t different(const train::NamedTensors& found, const train::NamedTensors& expected) {
-  int64_t count = found.size() != expected.size();
-  for (const auto& [name, tensor] : expected) {
-    const Tensor& other = found.at(name);
-    count += other.shape() != tensor.shape() ||
-             std::memcmp(other.bytes(), tensor.bytes(),
-                         static_cast<size_t>(tensor.elements() * dtype_size(tensor.dtype()))) != 0;
-  }
-  return count;
-}
-
 }  // namespace
 
 TEST_CASE("stopping and going on gives the bits of not stopping", "[training]") {
@@ -122,8 +112,8 @@ TEST_CASE("stopping and going on gives the bits of not stopping", "[training]") 
     losses.insert(losses.end(), rest.losses.begin(), rest.losses.end());
     CAPTURE(stops.size(), stops[0]);
     CHECK(losses == whole.losses);
-    CHECK(different(rest.parameters, whole.parameters) == 0);
-    CHECK(different(rest.optimizer, whole.optimizer) == 0);
+    CHECK(test::different(rest.parameters, whole.parameters) == 0);
+    CHECK(test::different(rest.optimizer, whole.optimizer) == 0);
     CHECK(rest.state.tokens_seen == whole.state.tokens_seen);
     CHECK(rest.summary.finished);
   }
@@ -137,7 +127,7 @@ TEST_CASE("a run that ended does nothing more, and says so", "[training]") {
   const Report again = train_once(folder.path(), kSteps);
   CHECK(again.losses.empty());
   CHECK(again.summary.finished);
-  CHECK(different(again.parameters, whole.parameters) == 0);
+  CHECK(test::different(again.parameters, whole.parameters) == 0);
 }
 
 TEST_CASE("checkpoints are saved as often as asked", "[training]") {
