@@ -3,7 +3,9 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <array>
+#include <cstring>
 #include <map>
 #include <mutex>
 
@@ -270,10 +272,49 @@ double StreamClock::seconds() const {
   return 1e-3 * static_cast<double>(milliseconds);
 }
 
+namespace {
+
+/// Page-locked memory that copies to a device go through, a few slots of it in turn. The driver would wait for the
+/// stream before it reads pageable memory.
+class StagingRing {
+ public:
+  void copy(const Exec& exec, std::byte* to, const std::byte* from, int64_t bytes) {
+    std::lock_guard lock(mutex_);
+    for (int64_t done = 0; done < bytes; done += kSlotBytes) {
+      const auto piece = static_cast<size_t>(std::min(kSlotBytes, bytes - done));
+      Slot& slot = slots_[next_++ % kSlots];
+      if (slot.memory == nullptr) {
+        check(cudaHostAlloc(&slot.memory, static_cast<size_t>(kSlotBytes), cudaHostAllocDefault),
+              "allocate page-locked memory");
+        check(cudaEventCreateWithFlags(&slot.read, cudaEventDisableTiming), "make an event");
+      }
+      check(cudaEventSynchronize(slot.read), "wait for a copy to the GPU");  // at once where nothing was recorded
+      std::memcpy(slot.memory, from + done, piece);
+      check(cudaMemcpyAsync(to + done, slot.memory, piece, cudaMemcpyHostToDevice, stream_of(exec)), "copy to the GPU");
+      check(cudaEventRecord(slot.read, stream_of(exec)), "record an event");
+    }
+  }
+
+ private:
+  static constexpr int kSlots = 16;
+  static constexpr int64_t kSlotBytes = 1 << 20;
+
+  struct Slot {
+    void* memory = nullptr;
+    cudaEvent_t read = nullptr;
+  };
+  std::mutex mutex_;
+  std::array<Slot, kSlots> slots_;
+  size_t next_ = 0;
+};
+
+}  // namespace
+
 void copy_to_device(const Exec& exec, void* to, const void* from, int64_t bytes) {
-  // From pageable memory the call returns when the source has been read.
-  check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, stream_of(exec)),
-        "copy to the GPU");
+  // Leaked on purpose, one a device: copies may happen until the process ends.
+  static auto* const rings = new std::array<StagingRing, kMaxDevices>;
+  (*rings)[static_cast<size_t>(exec.device)].copy(exec, static_cast<std::byte*>(to),
+                                                  static_cast<const std::byte*>(from), bytes);
 }
 
 void copy_to_host(const Exec& exec, void* to, const void* from, int64_t bytes) {
