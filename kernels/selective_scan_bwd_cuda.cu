@@ -149,9 +149,12 @@ class Windows {
     rows_ = std::clamp<int64_t>(kLargestSlab / tile_bytes, 1, batch_);
     const int64_t windows = ceil_div(tiles, std::clamp<int64_t>(kLargestSlab / (tile_bytes * rows_), 1, tiles));
     most_tiles_ = ceil_div(tiles, windows);  // windows of about one size
-    resident_ = 2 * multiprocessors(exec);
+    resident_ = kBlocks * multiprocessors(exec);
     cut_ = tiled_ ? cut_window(rows_ * window_.slabs, most_tiles_, resident_) : Cut{1, most_tiles_};
     window_.segments = cut_.segments;
+    // Enough blocks for the edges' pass, which holds little: four a multiprocessor.
+    window_.parts = std::clamp<int64_t>(
+        4 * multiprocessors(exec) / (rows_ * window_.slabs * std::max<int64_t>(1, cut_.segments - 1)), 1, 4);
     blocks_ = std::min(rows_ * window_.slabs * window_.segments, resident_);
     const SelectiveScanForward<T, float>& f = args.forward;
     const bool good[] = {vectors(f.u, 2, &plan_.u),      vectors(f.delta, 2, &plan_.delta),
@@ -172,7 +175,8 @@ class Windows {
     const Scratch<float> scratch(exec_, blocks_ * (tiled_ ? kBlockScratch : kAnyScratch));
     const int64_t launches = ceil_div(ceil_div(length_, int64_t{kTile}), most_tiles_) * ceil_div(batch_, rows_);
     const Scratch<unsigned> counters(exec_, launches);
-    const Scratch<float> edge(exec_, window_.segments > 1 ? rows_ * window_.segments * width_ * states_ * 2 : 0);
+    const Scratch<float> edge(
+        exec_, window_.segments > 1 ? rows_ * window_.segments * window_.parts * width_ * states_ * 2 : 0);
     fill_zero(exec_, sums.get(), sum_count * static_cast<int64_t>(sizeof(float)));
     fill_zero(exec_, counters.get(), launches * static_cast<int64_t>(sizeof(unsigned)));
     window_.slab = slab.get();
@@ -207,7 +211,7 @@ class Windows {
   template <bool kPosition, bool kVector>
   void launch_tiles() {
     if (window_.segments > 1) {
-      const int64_t edges = window_.batch * window_.slabs * (window_.segments - 1);
+      const int64_t edges = window_.batch * window_.slabs * (window_.segments - 1) * window_.parts;
       edges_kernel<T, kPosition, kVector>
           <<<static_cast<unsigned>(edges), kBlockThreads, 0, stream_of(exec_)>>>(args_, window_, plan_);
       check_launch(exec_, kName);

@@ -24,6 +24,7 @@ struct Window {
   int64_t slabs;          // blocks of channels
   int64_t segments;       // pieces of the window that are walked side by side
   int64_t head;           // tiles of the first of them; the others share the rest
+  int64_t parts;          // of every segment: for the pass that finds what crosses the segments' edges
   float* slab;            // (slabs, batch, steps, 2 N): dB, then dC
   const float* carry_in;  // (B, D, N): a_t g_t of the step right of the window
   float* carry_out;       // the same, of the window's first step

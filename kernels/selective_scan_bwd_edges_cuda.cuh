@@ -74,17 +74,19 @@ __device__ inline bool gets_through(const Lane& lane, const float (&elapsed)[2],
   return any;
 }
 
-/// For every segment but the first: the adjoint at its left edge when none enters from the right, and what gets through
-/// it. Walked from the left with the decay since the edge, so that it ends where nothing gets through any more.
+/// For every part of every segment but the first: the adjoint at its left edge when none enters from the right, and
+/// what gets through it. Walked from the left with the decay since the edge, so that it ends where nothing gets through
+/// any more.
 template <class T, bool kPosition, bool kVector>
 __global__ void __launch_bounds__(kBlockThreads, 4) edges_kernel(Arguments<T> args, Window window, TilePlan plan) {
   __shared__ StepStage stages[kWarps];
   const SelectiveScanForward<T, float>& f = args.forward;
   StepStage& stage = stages[threadIdx.x / 32];
   const int64_t width = f.u.size[2], states = f.A.size[1];
-  const int64_t segment = 1 + blockIdx.x % (window.segments - 1);
-  const int64_t slab = blockIdx.x / (window.segments - 1) % window.slabs;
-  const int64_t row = blockIdx.x / (window.segments - 1) / window.slabs;
+  const int64_t wanted = (window.segments - 1) * window.parts;
+  const int64_t part = window.parts + blockIdx.x % wanted;
+  const int64_t slab = blockIdx.x / wanted % window.slabs;
+  const int64_t row = blockIdx.x / wanted / window.slabs;
   const int64_t b = window.batch0 + row;
   const Lane lane(slab, width, states);
   States rate, added = {};
@@ -96,8 +98,8 @@ __global__ void __launch_bounds__(kBlockThreads, 4) edges_kernel(Arguments<T> ar
     bias[i] = i < lane.pair_count && f.delta_bias ? f.delta_bias(lane.pair_channel + i) : 0.0f;
   }
   const int64_t t0 = window.tile0 * kTile;
-  const int64_t begin = first_tile(window, segment) * kTile;
-  const int64_t end = min(window.steps, first_tile(window, segment + 1) * kTile);
+  const int64_t begin = first_tile_of_part(window, part) * kTile;
+  const int64_t end = min(window.steps, first_tile_of_part(window, part + 1) * kTile);
   EdgeInputs<T> in;
   if (begin < end) {
     fetch_edge<T, kVector>(args, lane, b, t0 + begin, end - begin, in);
@@ -135,7 +137,7 @@ __global__ void __launch_bounds__(kBlockThreads, 4) edges_kernel(Arguments<T> ar
       break;
     }
   }
-  float* edge = plan.edge + (row * window.segments + segment) * width * states * 2;
+  float* edge = plan.edge + (row * window.segments * window.parts + part) * width * states * 2;
   for_lane(lane, [&](int c, int s, int64_t d, int64_t n) {
     const float decay = exp2_fast(elapsed[c] * rate[c][s]);
     *reinterpret_cast<float2*>(edge + (d * states + n) * 2) =
@@ -147,8 +149,9 @@ __global__ void __launch_bounds__(kBlockThreads, 4) edges_kernel(Arguments<T> ar
 __device__ inline void fold_edges(const Window& window, const TilePlan& plan, const Lane& lane, int64_t b, int64_t row,
                                   int64_t segment, int64_t width, int64_t states, States& g) {
   load_lane(g, lane, [&](int64_t d, int64_t n) { return window.carry_in[(b * width + d) * states + n]; });
-  for (int64_t right = window.segments - 1; right > segment; --right) {
-    const float* edge = plan.edge + (row * window.segments + right) * width * states * 2;
+  const int64_t parts = window.segments * window.parts;
+  for (int64_t right = parts - 1; right >= (segment + 1) * window.parts; --right) {
+    const float* edge = plan.edge + (row * parts + right) * width * states * 2;
     for_lane(lane, [&](int c, int s, int64_t d, int64_t n) {
       const float2 at = *reinterpret_cast<const float2*>(edge + (d * states + n) * 2);
       g[c][s] = at.y == 0.0f ? at.x : fmaf(at.y, g[c][s], at.x);

@@ -19,8 +19,8 @@ inline constexpr int kChunks = kTile / kChunk;  // of a tile
 struct TilePlan {
   // Bytes from step to step where `vector` holds: pairs of channels and fours of states are moved as one.
   uint32_t u, delta, z, dy, du, ddelta, dz, B, C;
-  float* scratch;     // kBlockScratch floats a block
-  float* edge;        // (batch, segments, D, N, 2): what a segment adds to the adjoint at its left edge, and its decay
+  float* scratch;  // kBlockScratch floats a block
+  float* edge;     // (batch, parts of segments, D, N, 2): what one adds to the adjoint at its left edge, and its decay
   unsigned* counter;  // of the work items that have been taken
 };
 
@@ -191,6 +191,14 @@ __device__ inline int64_t first_tile(const Window& window, int64_t segment) {
   return segment == 0
              ? 0
              : window.head + (window.tiles - window.head) * (segment - 1) / max(window.segments - 1, int64_t{1});
+}
+
+/// The same for the `parts` that the edges' pass cuts every segment into; they are numbered through.
+__device__ inline int64_t first_tile_of_part(const Window& window, int64_t part) {
+  const int64_t segment = part / window.parts;
+  const int64_t first = first_tile(window, segment);
+  const int64_t within = part % window.parts;
+  return within == 0 ? first : first + (first_tile(window, segment + 1) - first) * within / window.parts;
 }
 
 /// Of one warp: what both sweeps and the edges' pass read. Channels are local to the warp.

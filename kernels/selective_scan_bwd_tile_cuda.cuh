@@ -9,15 +9,18 @@
 
 #include "kernels/selective_scan_bwd_edges_cuda.cuh"
 #include "kernels/selective_scan_bwd_lane_cuda.cuh"
+#include "kernels/selective_scan_bwd_states_cuda.cuh"
 
 namespace blockstate::kernels::cuda::scan_backward {
 
 inline constexpr int64_t kBlockScratch = int64_t{kChunks} * 8 * kBlockThreads;  // floats
+inline constexpr int kHeld = 8;               // steps whose decays and states are in registers: 8 or 4
+inline constexpr int kBlocks = 2;             // a multiprocessor: what registers allow, 3 with 4 steps held
 inline constexpr int kPartRow = 3 * 64 + 16;  // padded: two rows side by side touch different banks
 
 struct WarpStage : StepStage {
   float ybar[kChunk][16];
-  float products[kChunk][8][32];   // dB and dC of the lanes with the same states
+  float products[kHeld][8][32];    // dB and dC of the lanes with the same states
   float parts[kChunk * kPartRow];  // v, sum_n g B, sum_n q A of the lanes with the same channels
   float2 kept[2][3][32];           // a lane's own u, slope of softplus, dy * slope of silu
 };
@@ -27,116 +30,6 @@ struct BlockStage {
   int64_t item;
 };
 
-// --- first sweep
-// ------------------------------------------------------------------------------------------------------
-
-template <class T>
-struct StateInputs {
-  Raw<T, 2> u[2], delta[2];
-  Raw<T, 4> B;
-};
-
-/// Where a lane reads in one tile.
-template <class T>
-struct StateRows {
-  const T *u, *delta, *B;
-};
-
-template <class T, bool kVector>
-__device__ inline void fetch_states(const Arguments<T>& args, const TilePlan& plan, const Lane& lane,
-                                    const StateRows<T>& rows, int t0, StateInputs<T>& in) {
-  const SelectiveScanForward<T, float>& f = args.forward;
-  const bool exists = lane.pair_count > 0;
-#pragma unroll
-  for (int j = 0; j < 2; ++j) {
-    const int t = t0 + 4 * j;
-    in.u[j] = load_raw<kVector, 2>(row_of<kVector>(rows.u, t, plan.u, f.u.stride[1]), lane.pair_count, exists);
-    in.delta[j] = load_raw<kVector, 2>(row_of<kVector>(rows.delta, t, plan.delta, f.delta.stride[1]), lane.pair_count,
-                                       exists, kNoStep);
-  }
-  in.B = load_raw<kVector, 4>(row_of<kVector>(rows.B, t0, plan.B, f.B.stride[1]), lane.state_count, true);
-}
-
-template <class T, bool kPosition>
-__device__ inline void stage_states(StateInputs<T>& in, const Lane& lane, const Steps& at, const float (&bias)[2],
-                                    StepStage& stage) {
-#pragma unroll
-  for (int j = 0; j < 2; ++j) {
-    const int step = lane.row + 4 * j;
-    if constexpr (kPosition) {
-      ignore_padding(in.delta[j], at.valid >> step & 1u, kNoStep);
-      ignore_padding(in.u[j], at.valid >> step & 1u);
-    }
-    float delta[2], u[2];
-    to_floats(in.delta[j], delta);
-    to_floats(in.u[j], u);
-    const float dt[2] = {softplus(delta[0] + bias[0]), softplus(delta[1] + bias[1])};
-    *reinterpret_cast<float4*>(stage.dtw[step][lane.pair]) = make_float4(dt[0], dt[1], dt[0] * u[0], dt[1] * u[1]);
-  }
-  store_floats(&stage.bc[lane.lane / 4][lane.state], in.B, !kPosition || (at.valid >> (lane.lane / 4) & 1u));
-}
-
-/// to[chunk] of this thread gets the states before the chunk.
-template <class T, bool kPosition, bool kVector>
-__device__ inline void sweep_states(const Arguments<T>& args, const TilePlan& plan, const Lane& lane, int64_t b,
-                                    int64_t tile, int chunks, const States& rate, const float (&bias)[2],
-                                    StepStage& stage, float4* to) {
-  const SelectiveScanForward<T, float>& f = args.forward;
-  const int64_t t0 = tile * kTile;
-  const StateRows<T> rows{
-      f.u.data + b * f.u.stride[0] + (t0 + lane.row) * f.u.stride[1] + lane.pair_channel,
-      f.delta.data + b * f.delta.stride[0] + (t0 + lane.row) * f.delta.stride[1] + lane.pair_channel,
-      f.B.data + b * f.B.stride[0] + (t0 + lane.lane / 4) * f.B.stride[1] + lane.state};
-  States h;
-  load_lane(h, lane, [&](int64_t d, int64_t n) { return f.checkpoint(b, tile, d, n); });
-  const auto keep = [&](int chunk) {
-    __stcg(to + 2 * chunk * kBlockThreads, make_float4(h[0][0], h[0][1], h[0][2], h[0][3]));
-    __stcg(to + (2 * chunk + 1) * kBlockThreads, make_float4(h[1][0], h[1][1], h[1][2], h[1][3]));
-  };
-  // The last chunk is not walked; all others are whole.
-  StateInputs<T> in[2];
-  const auto fetch = [&](int chunk, StateInputs<T>& to_inputs) {  // at the end the same once more: no branch
-    fetch_states<T, kVector>(args, plan, lane, rows, min(chunk, chunks - 2) * kChunk, to_inputs);
-  };
-  const auto walk = [&](int chunk, StateInputs<T>& inputs) {
-    const Steps at = look_at_steps<kPosition>(f.position, b, t0 + chunk * kChunk, kChunk, lane.lane);
-    __syncwarp();
-    stage_states<T, kPosition>(inputs, lane, at, bias, stage);
-    __syncwarp();
-    fetch(chunk + 2, inputs);
-#pragma unroll
-    for (int t = 0; t < kChunk; ++t) {
-      const float4 dtw = *reinterpret_cast<const float4*>(stage.dtw[t][lane.lane / 4]);
-      const float4 B4 = *reinterpret_cast<const float4*>(&stage.bc[t][lane.state]);
-      const float dt[2] = {dtw.x, dtw.y}, w[2] = {dtw.z, dtw.w}, Bn[4] = {B4.x, B4.y, B4.z, B4.w};
-#pragma unroll
-      for (int c = 0; c < 2; ++c) {
-#pragma unroll
-        for (int s = 0; s < 4; ++s) {
-          float a = exp2_fast(dt[c] * rate[c][s]);
-          if (kPosition && (at.starts >> t & 1u)) {
-            a = 0;
-          }
-          h[c][s] = fmaf(w[c], Bn[s], a * h[c][s]);
-        }
-      }
-    }
-    keep(chunk + 1);
-  };
-  if (chunks > 1) {
-    fetch(0, in[0]);
-    fetch(1, in[1]);
-  }
-  keep(0);
-  for (int chunk = 0; chunk < chunks - 1; chunk += 2) {
-    walk(chunk, in[0]);
-    if (chunk + 1 < chunks - 1) {
-      walk(chunk + 1, in[1]);
-    }
-  }
-}
-
-// --- second sweep
 // -----------------------------------------------------------------------------------------------------
 
 /// Where a lane reads and writes in one tile: a step's pair of channels, or its four states.
@@ -231,75 +124,11 @@ __device__ inline float* part_at(WarpStage& stage, int step, int which, int stat
   return stage.parts + step * kPartRow + (which * 4 + state_lane) * 16 + (channel ^ (state_lane / 2 * 8));
 }
 
-/// Decays and states of a chunk into registers, then the adjoint from its right end. `h` holds the states before it.
-/// In the middle `read_next` is called: from there on registers are free for what the next chunk starts with.
-template <bool kPosition, class ReadNext>
-__device__ inline void walk_chunk(const Lane& lane, const Steps& at, const States& rate, States (&h)[kChunk + 1],
-                                  States& g, States& dA, WarpStage& stage, ReadNext&& read_next) {
-  const int channel_lane = lane.lane / 4, state_lane = lane.lane % 4;
-  States a[kChunk];
+/// dB and dC of the steps first .. first + kHeld - 1 of a chunk, over the channels of the warp.
+__device__ inline void sum_products(const Lane& lane, const WarpStage& stage, int first, float (*sums)[32]) {
 #pragma unroll
-  for (int t = 0; t < kChunk; ++t) {
-    const float4 dtw = *reinterpret_cast<const float4*>(stage.dtw[t][channel_lane]);
-    const float4 B4 = *reinterpret_cast<const float4*>(&stage.bc[t][lane.state]);
-    const float4 C4 = *reinterpret_cast<const float4*>(&stage.bc[t][16 + lane.state]);
-    const float dt[2] = {dtw.x, dtw.y}, w[2] = {dtw.z, dtw.w};
-    const float Bn[4] = {B4.x, B4.y, B4.z, B4.w}, Cn[4] = {C4.x, C4.y, C4.z, C4.w};
-    float v[2] = {0, 0};
-#pragma unroll
-    for (int c = 0; c < 2; ++c) {
-#pragma unroll
-      for (int s = 0; s < 4; ++s) {
-        a[t][c][s] = exp2_fast(dt[c] * rate[c][s]);
-        if (kPosition && (at.starts >> t & 1u)) {
-          a[t][c][s] = 0;
-        }
-        h[t + 1][c][s] = fmaf(w[c], Bn[s], a[t][c][s] * h[t][c][s]);
-        v[c] = fmaf(Cn[s], h[t + 1][c][s], v[c]);
-      }
-    }
-    *reinterpret_cast<float2*>(part_at(stage, t, 0, state_lane, 2 * channel_lane)) = make_float2(v[0], v[1]);
-  }
-#pragma unroll
-  for (int t = kChunk - 1; t >= 0; --t) {
-    if (t == kChunk / 2 - 1) {
-      read_next();
-    }
-    const float4 dtw = *reinterpret_cast<const float4*>(stage.dtw[t][channel_lane]);
-    const float2 y2 = *reinterpret_cast<const float2*>(&stage.ybar[t][2 * channel_lane]);
-    const float4 B4 = *reinterpret_cast<const float4*>(&stage.bc[t][lane.state]);
-    const float4 C4 = *reinterpret_cast<const float4*>(&stage.bc[t][16 + lane.state]);
-    const float dt[2] = {dtw.x, dtw.y}, w[2] = {dtw.z, dtw.w}, ybar[2] = {y2.x, y2.y};
-    const float Bn[4] = {B4.x, B4.y, B4.z, B4.w}, Cn[4] = {C4.x, C4.y, C4.z, C4.w};
-    float dB[4] = {0, 0, 0, 0}, dC[4] = {0, 0, 0, 0}, gB[2] = {0, 0}, qA[2] = {0, 0};
-#pragma unroll
-    for (int c = 0; c < 2; ++c) {
-#pragma unroll
-      for (int s = 0; s < 4; ++s) {
-        const float gradient = fmaf(ybar[c], Cn[s], g[c][s]);
-        dB[s] = fmaf(gradient, w[c], dB[s]);
-        dC[s] = fmaf(ybar[c], h[t + 1][c][s], dC[s]);
-        gB[c] = fmaf(gradient, Bn[s], gB[c]);
-        g[c][s] = a[t][c][s] * gradient;
-        const float q = g[c][s] * h[t][c][s];
-        dA[c][s] = fmaf(q, dt[c], dA[c][s]);
-        qA[c] = fmaf(q, rate[c][s], qA[c]);
-      }
-    }
-    const int half = channel_lane % 2 * 16;  // odd lanes swap dB and dC: two rows then fill all banks
-    float* row = stage.products[t][channel_lane];
-    *reinterpret_cast<float4*>(row + half + lane.state) = make_float4(dB[0], dB[1], dB[2], dB[3]);
-    *reinterpret_cast<float4*>(row + (16 - half) + lane.state) = make_float4(dC[0], dC[1], dC[2], dC[3]);
-    *reinterpret_cast<float2*>(part_at(stage, t, 1, state_lane, 2 * channel_lane)) = make_float2(gB[0], gB[1]);
-    *reinterpret_cast<float2*>(part_at(stage, t, 2, state_lane, 2 * channel_lane)) = make_float2(qA[0], qA[1]);
-  }
-}
-
-/// dB and dC of a chunk over the channels of the warp.
-__device__ inline void sum_products(const Lane& lane, const WarpStage& stage, float (*sums)[32]) {
-#pragma unroll
-  for (int j = 0; j < 2; ++j) {
-    const int step = lane.row + 4 * j;
+  for (int j = 0; j < kHeld; j += 4) {
+    const int step = lane.row + j;
     float4 sum = *reinterpret_cast<const float4*>(&stage.products[step][0][4 * lane.pair]);
 #pragma unroll
     for (int k = 1; k < 8; ++k) {
@@ -309,7 +138,106 @@ __device__ inline void sum_products(const Lane& lane, const WarpStage& stage, fl
       sum.z += more.z;
       sum.w += more.w;
     }
-    *reinterpret_cast<float4*>(&sums[step][4 * lane.pair]) = sum;
+    *reinterpret_cast<float4*>(&sums[first + step][4 * lane.pair]) = sum;
+  }
+}
+
+/// The decay of one step for a lane's states.
+template <bool kPosition>
+__device__ inline float decay_of(float dt, float rate, const Steps& at, int t) {
+  const float a = exp2_fast(dt * rate);
+  return kPosition && (at.starts >> t & 1u) ? 0.0f : a;
+}
+
+/// A chunk, kHeld steps at a time from its right end: decays and states into registers, then the adjoint backwards.
+/// `start` holds the states before the chunk. `read_next` is called late, when registers are free for what the next
+/// chunk starts with.
+template <bool kPosition, class ReadNext>
+__device__ inline void walk_chunk(const Lane& lane, const Steps& at, const States& rate, const States& start, States& g,
+                                  States& dA, WarpStage& stage, float (*sums)[32], ReadNext&& read_next) {
+  const int channel_lane = lane.lane / 4, state_lane = lane.lane % 4;
+#pragma unroll
+  for (int first = kChunk - kHeld; first >= 0; first -= kHeld) {
+    States a[kHeld], h[kHeld + 1];
+#pragma unroll
+    for (int c = 0; c < 2; ++c) {
+#pragma unroll
+      for (int s = 0; s < 4; ++s) {
+        h[0][c][s] = start[c][s];
+      }
+    }
+#pragma unroll
+    for (int t = 0; t < first; ++t) {
+      const float4 dtw = *reinterpret_cast<const float4*>(stage.dtw[t][channel_lane]);
+      const float4 B4 = *reinterpret_cast<const float4*>(&stage.bc[t][lane.state]);
+      const float dt[2] = {dtw.x, dtw.y}, w[2] = {dtw.z, dtw.w}, Bn[4] = {B4.x, B4.y, B4.z, B4.w};
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+#pragma unroll
+        for (int s = 0; s < 4; ++s) {
+          h[0][c][s] = fmaf(w[c], Bn[s], decay_of<kPosition>(dt[c], rate[c][s], at, t) * h[0][c][s]);
+        }
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < kHeld; ++k) {
+      const int t = first + k;
+      const float4 dtw = *reinterpret_cast<const float4*>(stage.dtw[t][channel_lane]);
+      const float4 B4 = *reinterpret_cast<const float4*>(&stage.bc[t][lane.state]);
+      const float4 C4 = *reinterpret_cast<const float4*>(&stage.bc[t][16 + lane.state]);
+      const float dt[2] = {dtw.x, dtw.y}, w[2] = {dtw.z, dtw.w};
+      const float Bn[4] = {B4.x, B4.y, B4.z, B4.w}, Cn[4] = {C4.x, C4.y, C4.z, C4.w};
+      float v[2] = {0, 0};
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+#pragma unroll
+        for (int s = 0; s < 4; ++s) {
+          a[k][c][s] = decay_of<kPosition>(dt[c], rate[c][s], at, t);
+          h[k + 1][c][s] = fmaf(w[c], Bn[s], a[k][c][s] * h[k][c][s]);
+          v[c] = fmaf(Cn[s], h[k + 1][c][s], v[c]);
+        }
+      }
+      *reinterpret_cast<float2*>(part_at(stage, t, 0, state_lane, 2 * channel_lane)) = make_float2(v[0], v[1]);
+    }
+#pragma unroll
+    for (int k = kHeld - 1; k >= 0; --k) {
+      const int t = first + k;
+      if (first == 0 && k == kHeld / 2 - 1) {
+        read_next();
+      }
+      const float4 dtw = *reinterpret_cast<const float4*>(stage.dtw[t][channel_lane]);
+      const float2 y2 = *reinterpret_cast<const float2*>(&stage.ybar[t][2 * channel_lane]);
+      const float4 B4 = *reinterpret_cast<const float4*>(&stage.bc[t][lane.state]);
+      const float4 C4 = *reinterpret_cast<const float4*>(&stage.bc[t][16 + lane.state]);
+      const float dt[2] = {dtw.x, dtw.y}, w[2] = {dtw.z, dtw.w}, ybar[2] = {y2.x, y2.y};
+      const float Bn[4] = {B4.x, B4.y, B4.z, B4.w}, Cn[4] = {C4.x, C4.y, C4.z, C4.w};
+      float dB[4] = {0, 0, 0, 0}, dC[4] = {0, 0, 0, 0}, gB[2] = {0, 0}, qA[2] = {0, 0};
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+#pragma unroll
+        for (int s = 0; s < 4; ++s) {
+          const float gradient = fmaf(ybar[c], Cn[s], g[c][s]);
+          dB[s] = fmaf(gradient, w[c], dB[s]);
+          dC[s] = fmaf(ybar[c], h[k + 1][c][s], dC[s]);
+          gB[c] = fmaf(gradient, Bn[s], gB[c]);
+          g[c][s] = a[k][c][s] * gradient;
+          const float q = g[c][s] * h[k][c][s];
+          dA[c][s] = fmaf(q, dt[c], dA[c][s]);
+          qA[c] = fmaf(q, rate[c][s], qA[c]);
+        }
+      }
+      const int half = channel_lane % 2 * 16;  // odd lanes swap dB and dC: two rows then fill all banks
+      float* row = stage.products[k][channel_lane];
+      *reinterpret_cast<float4*>(row + half + lane.state) = make_float4(dB[0], dB[1], dB[2], dB[3]);
+      *reinterpret_cast<float4*>(row + (16 - half) + lane.state) = make_float4(dC[0], dC[1], dC[2], dC[3]);
+      *reinterpret_cast<float2*>(part_at(stage, t, 1, state_lane, 2 * channel_lane)) = make_float2(gB[0], gB[1]);
+      *reinterpret_cast<float2*>(part_at(stage, t, 2, state_lane, 2 * channel_lane)) = make_float2(qA[0], qA[1]);
+    }
+    __syncwarp();
+    sum_products(lane, stage, first, sums);
+    if (first > 0) {
+      __syncwarp();
+    }
   }
 }
 
@@ -427,10 +355,9 @@ __device__ inline void walk_tile(const Arguments<T>& args, const TilePlan& plan,
     if (chunk > 0) {
       fetch_chunk<T, kVector>(args, plan, lane, rows, chunk - 1, kChunk, in);
     }
-    States h[kChunk + 1] = {{{h0.x, h0.y, h0.z, h0.w}, {h1.x, h1.y, h1.z, h1.w}}};
-    walk_chunk<kPosition>(lane, at, rate, h, g, sums.dA, stage, [&] { read_states(max(chunk - 1, 0)); });
-    __syncwarp();
-    sum_products(lane, stage, block.sums[parity][warp] + chunk % 2 * kChunk);
+    const States start = {{h0.x, h0.y, h0.z, h0.w}, {h1.x, h1.y, h1.z, h1.w}};
+    walk_chunk<kPosition>(lane, at, rate, start, g, sums.dA, stage, block.sums[parity][warp] + chunk % 2 * kChunk,
+                          [&] { read_states(max(chunk - 1, 0)); });
     write_chunk<T, kVector>(args, plan, lane, rows, chunk, left, skip, stage, sums.dD, sums.dbias);
     if (chunk % 2 == 0) {
       __syncthreads();
@@ -442,7 +369,7 @@ __device__ inline void walk_tile(const Arguments<T>& args, const TilePlan& plan,
 
 /// Work items (segment, row of the batch, block of channels) are taken as blocks become free, long ones first.
 template <class T, bool kPosition, bool kVector>
-__global__ void __launch_bounds__(kBlockThreads, 2) tile_kernel(Arguments<T> args, Window window, TilePlan plan) {
+__global__ void __launch_bounds__(kBlockThreads, kBlocks) tile_kernel(Arguments<T> args, Window window, TilePlan plan) {
   extern __shared__ __align__(16) unsigned char memory[];
   BlockStage& block = *reinterpret_cast<BlockStage*>(memory);
   const SelectiveScanForward<T, float>& f = args.forward;
