@@ -10,7 +10,7 @@ namespace blockstate::kernels::cuda {
 namespace {
 
 constexpr const char* kOp = "causal_conv1d backward";
-constexpr int64_t kBackwardBlocks = 1056;
+constexpr int64_t kBackwardSteps = 96;  // of a segment, unless the sequence is very long
 
 /// a's SiLU has the slope s * (1 + a * (1 - s)), s = 1 / (1 + exp(-a)).
 __device__ inline float silu_slope(float a) {
@@ -262,7 +262,7 @@ struct AddWeightGradient {
 template <class T, int kTaps, int kWidth, bool kLimited>
 void launch(const Exec& exec, const CausalConv1dBackward<T, float>& args) {
   const int64_t batch = args.x.size[0], length = args.x.size[1], width = args.x.size[2], taps = args.weight.size[1];
-  const ConvPlan plan(batch, length, width, kWidth, kBackwardBlocks);
+  const ConvPlan plan(batch, length, width, kWidth, kBackwardSteps);
   const int64_t sums = taps + (args.dbias ? 1 : 0);
   const Scratch<float> partial(exec, plan.item_blocks * sums * width);
   const bool ends = args.dfinal && args.position;

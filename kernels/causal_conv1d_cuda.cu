@@ -5,7 +5,7 @@ namespace blockstate::kernels::cuda {
 namespace {
 
 constexpr const char* kOp = "causal_conv1d";
-constexpr int64_t kForwardBlocks = 1056;  // wanted: several for each multiprocessor, so that all end together
+constexpr int64_t kForwardSteps = 24;  // of a segment, unless the sequence is very long
 
 __device__ inline float silu(float a) { return __fdividef(a, 1.0f + __expf(-a)); }
 
@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(kConvThreads) final_kernel(const CausalConv1dF
 
 template <class T, int kTaps, int kWidth, bool kLimited>
 void launch(const Exec& exec, const CausalConv1dForward<T, float>& args) {
-  const ConvPlan plan(args.x.size[0], args.x.size[1], args.x.size[2], kWidth, kForwardBlocks);
+  const ConvPlan plan(args.x.size[0], args.x.size[1], args.x.size[2], kWidth, kForwardSteps);
   forward_kernel<T, kTaps, kWidth, kLimited><<<plan.blocks(), plan.threads(), 0, stream_of(exec)>>>(args, plan);
   check_launch(exec, kOp);
 }

@@ -16,6 +16,9 @@ namespace blockstate::kernels::cuda {
 inline constexpr int kConvThreads = 256;
 inline constexpr int kConvUnroll = 4;  // at least the taps of the fast path: the past then needs no moving about
 
+inline constexpr int64_t kConvEnoughBlocks = 264;     // two for each multiprocessor of an H100
+inline constexpr int64_t kConvMostItemBlocks = 4096;  // rows of partial sums
+
 /// How the work of one call is cut. Depends on the shape alone: so do the bits of the weights' gradients.
 struct ConvPlan {
   int channel_threads;     // of a block
@@ -26,7 +29,7 @@ struct ConvPlan {
   int64_t items;           // rows of the batch times segments
   int64_t item_blocks;     // blocks over those
 
-  ConvPlan(int64_t batch, int64_t length, int64_t width, int channels_a_thread, int64_t wanted_blocks) {
+  ConvPlan(int64_t batch, int64_t length, int64_t width, int channels_a_thread, int64_t most_steps) {
     const int64_t groups = ceil_div<int64_t>(width, channels_a_thread);
     channel_threads = 1;
     while (channel_threads < 32 && channel_threads < groups) {
@@ -34,11 +37,14 @@ struct ConvPlan {
     }
     segment_threads = kConvThreads / channel_threads;
     channel_blocks = ceil_div<int64_t>(groups, channel_threads);
+    // Short enough that all multiprocessors have work and that blocks which run together lie close in memory; not
+    // shorter, because a segment reads the kept inputs of its neighbours again; and never so many that what blocks
+    // say of the weights takes much memory.
     const int64_t wanted =
-        ceil_div<int64_t>(wanted_blocks * segment_threads, std::max<int64_t>(1, channel_blocks * batch));
-    const int64_t even = ceil_div<int64_t>(length, std::max<int64_t>(1, wanted));
-    // A segment reads the kept inputs of its neighbours again: not too short.
-    steps = std::max<int64_t>(16, ceil_div<int64_t>(even, kConvUnroll) * kConvUnroll);
+        ceil_div<int64_t>(kConvEnoughBlocks * segment_threads, std::max<int64_t>(1, channel_blocks * batch));
+    const int64_t least = ceil_div<int64_t>(batch * length, kConvMostItemBlocks * segment_threads);
+    steps = std::max(std::clamp<int64_t>(ceil_div<int64_t>(length, wanted), 16, most_steps), least);
+    steps = ceil_div<int64_t>(steps, kConvUnroll) * kConvUnroll;
     segments = std::max<int64_t>(1, ceil_div<int64_t>(length, steps));
     items = batch * segments;
     item_blocks = ceil_div<int64_t>(items, segment_threads);
