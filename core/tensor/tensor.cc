@@ -62,6 +62,9 @@ std::optional<std::vector<int64_t>> reshaped_strides(const Shape& from, const st
   int64_t run = 1, stride = 1;  // elements of `from` that lie `stride` apart and are not yet given to `to`
   for (int i = static_cast<int>(to.size()) - 1; i >= 0; --i) {
     if (to[i] == 1) {
+      // Any stride would do; the next row's keeps rows that are aligned for wide loads looking so.
+      const auto next = static_cast<size_t>(i) + 1;
+      result[i] = next < to.size() ? result[next] * to[next] : 1;
       continue;
     }
     if (run == 1) {

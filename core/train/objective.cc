@@ -55,7 +55,7 @@ nn::CarryMap as_leaves(const nn::CarryMap& carry) {
   return leaves;
 }
 
-double chunked_gradients(const model::Model& model, const data::Batch& batch, const model::ModelInput& input,
+PendingLoss chunked_gradients(const model::Model& model, const data::Batch& batch, const model::ModelInput& input,
                          const Objective& objective, int64_t chunk) {
   const int64_t L = input.sequence.length();
   std::vector<std::pair<int64_t, int64_t>> bounds;
@@ -73,7 +73,7 @@ double chunked_gradients(const model::Model& model, const data::Batch& batch, co
     }
   }
   // Backward, last chunk first: its loss and the gradient of the carry it handed on.
-  std::vector<Tensor> losses;
+  PendingLoss loss;
   std::map<std::string, Tensor> carry_grads;
   for (size_t i = bounds.size(); i-- > 0;) {
     const auto [begin, end] = bounds[i];
@@ -86,7 +86,7 @@ double chunked_gradients(const model::Model& model, const data::Batch& batch, co
     if (per_step(model) || end == L) {
       const Tensor targets = per_step(model) ? batch.targets.slice(1, begin, end).packed() : batch.targets;
       const LossResult part = loss_of_logits(logits, targets, objective, batch.target_count);
-      losses.push_back(part.loss.value());
+      loss.parts.push_back(part.loss.value());
       roots.push_back(part.loss);
       grads.emplace_back();
     }
@@ -101,10 +101,6 @@ double chunked_gradients(const model::Model& model, const data::Batch& batch, co
         carry_grads[name] = leaf.grad();
       }
     }
-  }
-  double loss = 0;
-  for (const Tensor& part : losses) {
-    loss += part.item();
   }
   return loss;
 }
@@ -130,14 +126,22 @@ LossResult batch_loss(const model::Model& model, const data::Batch& batch, const
   return loss_of_logits(model.forward(input), batch.targets, objective, target_count);
 }
 
-double accumulate_gradients(const model::Model& model, const data::Batch& batch, const model::ModelInput& input,
+double PendingLoss::wait() const {
+  double sum = 0;
+  for (const Tensor& part : parts) {
+    sum += part.item();
+  }
+  return sum;
+}
+
+PendingLoss accumulate_gradients(const model::Model& model, const data::Batch& batch, const model::ModelInput& input,
                             const Objective& objective, int64_t chunk) {
   if (chunk > 0 && chunk < input.sequence.length()) {
     return chunked_gradients(model, batch, input, objective, chunk);
   }
   const LossResult result = batch_loss(model, batch, input, objective, batch.target_count);
   backward(result.loss);
-  return result.loss.value().item();  // waits for the device, so it comes last
+  return {{result.loss.value()}};
 }
 
 }  // namespace blockstate::train

@@ -33,10 +33,16 @@ LossResult loss_of_logits(const Variable& logits, const Tensor& targets, const O
 LossResult batch_loss(const model::Model& model, const data::Batch& batch, const model::ModelInput& input,
                       const Objective& objective, int64_t target_count);
 
-/// Forward and backward of one step, parameter gradients added up. chunk > 0: exact gradients over chunks of that many
+/// The loss of a step that a GPU may still be working on.
+struct PendingLoss {
+  std::vector<Tensor> parts;  ///< they add up to it
+  double wait() const;
+};
+
+/// Forward and backward of one step, parameter gradients added up. Does not wait for a GPU. chunk > 0: exact gradients over chunks of that many
 /// steps: forward keeps only the carries at chunk edges, backward runs over the chunks in reverse and recomputes inside
-/// each (docs/chunk_and_carry.md). Returns the mean loss.
-double accumulate_gradients(const model::Model& model, const data::Batch& batch, const model::ModelInput& input,
+/// each (docs/chunk_and_carry.md). The loss is the mean over the batch's targets.
+PendingLoss accumulate_gradients(const model::Model& model, const data::Batch& batch, const model::ModelInput& input,
                             const Objective& objective, int64_t chunk);
 
 }  // namespace blockstate::train

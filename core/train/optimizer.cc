@@ -73,28 +73,43 @@ kernels::AdamWOptions AdamW::options(double gradient_scale) const {
 }
 
 #if defined(BLOCKSTATE_WITH_CUDA)
-/// Norm, clipping and skipping are decided on the device: one wait a step, at its end.
-StepReport AdamW::step_on_gpu(const std::vector<Tensor>& gradients, double factor, double gradient_scale) {
+/// Norm, clipping and skipping are decided on the device: nothing is waited for here.
+void AdamW::start_on_gpu(const std::vector<Tensor>& gradients, double factor, double gradient_scale) {
   const Device device = slots_.front().m.device();
   const kernels::cuda::Exec exec = kernels::cuda::exec(device.index);
   const std::vector<kernels::AdamWTensor<float>> list = tensors<float>(gradients, factor);
-  kernels::AdamWReport report{0, steps_};
-  const Tensor place = Tensor::empty({static_cast<int64_t>(sizeof(report))}, DType::kUInt8, device);
-  kernels::cuda::copy_to_device(exec, place.bytes(), &report, sizeof(report));
+  const kernels::AdamWReport before{0, steps_};
+  gpu_report_ = Tensor::empty({static_cast<int64_t>(sizeof(before))}, DType::kUInt8, device);
+  kernels::cuda::copy_to_device(exec, gpu_report_.bytes(), &before, sizeof(before));
   kernels::cuda::adamw_step<float>(exec, list.data(), static_cast<int64_t>(list.size()), options(gradient_scale),
-                                   config_.clip, reinterpret_cast<kernels::AdamWReport*>(place.bytes()));
-  kernels::cuda::copy_to_host(exec, &report, place.bytes(), sizeof(report));
-  StepReport result;
-  result.lr = config_.lr * factor;
-  result.grad_norm = std::sqrt(report.squared_norm);
-  result.skipped = !std::isfinite(result.grad_norm);
-  steps_ = report.step;
-  return result;
+                                   config_.clip, reinterpret_cast<kernels::AdamWReport*>(gpu_report_.bytes()));
 }
 #endif
 
 StepReport AdamW::step(double factor, double gradient_scale) {
+  start_step(factor, gradient_scale);
+  return finish_step();
+}
+
+StepReport AdamW::finish_step() {
+#if defined(BLOCKSTATE_WITH_CUDA)
+  if (gpu_report_.defined()) {
+    kernels::AdamWReport report{};
+    kernels::cuda::copy_to_host(kernels::cuda::exec(gpu_report_.device().index), &report, gpu_report_.bytes(),
+                                sizeof(report));
+    report_.grad_norm = std::sqrt(report.squared_norm);
+    report_.skipped = !std::isfinite(report_.grad_norm);
+    steps_ = report.step;
+    gpu_report_ = Tensor();
+  }
+#endif
+  return report_;
+}
+
+void AdamW::start_step(double factor, double gradient_scale) {
   parameters_changed();
+  report_ = {};
+  report_.lr = config_.lr * factor;
   std::vector<Tensor> gradients;
   for (const Slot& slot : slots_) {
     const Tensor& gradient = slot.parameter.variable.grad();
@@ -107,25 +122,23 @@ StepReport AdamW::step(double factor, double gradient_scale) {
   }
 #if defined(BLOCKSTATE_WITH_CUDA)
   if (!slots_.empty() && slots_.front().m.device().kind == DeviceKind::kCuda) {
-    return step_on_gpu(gradients, factor, gradient_scale);
+    start_on_gpu(gradients, factor, gradient_scale);
+    return;
   }
 #endif
   const double squares = squared_norm<float>(gradients) + squared_norm<double>(gradients);
-  StepReport report;
-  report.lr = config_.lr * factor;
-  report.grad_norm = std::sqrt(squares) * std::abs(gradient_scale);
-  report.skipped = !std::isfinite(report.grad_norm);
-  if (report.skipped) {
-    return report;
+  report_.grad_norm = std::sqrt(squares) * std::abs(gradient_scale);
+  report_.skipped = !std::isfinite(report_.grad_norm);
+  if (report_.skipped) {
+    return;
   }
   ++steps_;
-  const bool clipped = config_.clip > 0 && report.grad_norm > config_.clip;
-  const double scale = clipped ? gradient_scale * config_.clip / report.grad_norm : gradient_scale;
+  const bool clipped = config_.clip > 0 && report_.grad_norm > config_.clip;
+  const double scale = clipped ? gradient_scale * config_.clip / report_.grad_norm : gradient_scale;
   const auto singles = tensors<float>(gradients, factor);
   kernels::cpu::adamw<float>(singles.data(), static_cast<int64_t>(singles.size()), options(scale));
   const auto doubles = tensors<double>(gradients, factor);
   kernels::cpu::adamw<double>(doubles.data(), static_cast<int64_t>(doubles.size()), options(scale));
-  return report;
 }
 
 void AdamW::clear_gradients() {

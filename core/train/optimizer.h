@@ -39,6 +39,10 @@ class AdamW {
   /// One step with the collected gradients times `gradient_scale` (1 / batches summed up). `factor` is the schedule's.
   /// A parameter no gradient reached has gradient zero. Gradients are left as they are.
   StepReport step(double factor, double gradient_scale = 1);
+  /// The same in two parts: the step is given to the device, and later waited for. Between them steps() is the old
+  /// number.
+  void start_step(double factor, double gradient_scale = 1);
+  StepReport finish_step();
   void clear_gradients();
 
   /// Steps taken; those skipped do not count.
@@ -62,11 +66,13 @@ class AdamW {
   template <class T>
   std::vector<kernels::AdamWTensor<T>> tensors(const std::vector<Tensor>& gradients, double factor) const;
   kernels::AdamWOptions options(double gradient_scale) const;
-  StepReport step_on_gpu(const std::vector<Tensor>& gradients, double factor, double gradient_scale);
+  void start_on_gpu(const std::vector<Tensor>& gradients, double factor, double gradient_scale);
 
   OptimizerConfig config_;
   std::vector<Slot> slots_;
   int64_t steps_ = 0;
+  StepReport report_;   // of the step begun
+  Tensor gpu_report_;  // a kernels::AdamWReport; defined while a GPU works on it
 };
 
 }  // namespace blockstate::train

@@ -42,32 +42,60 @@ int64_t Trainer::resume() {
           checkpoint.state.seed, ", this run has seed ", state_.seed);
   state_ = checkpoint.state;
   loader_.seek(state_.loader_position);
+  next_.reset();
   return state_.step;
+}
+
+Trainer::Prepared Trainer::prepare(int64_t step) {
+  Prepared prepared;
+  prepared.epoch = loader_.epoch();
+  std::optional<data::Batch> batch = loader_.next();
+  require(batch.has_value(), "the training data ended");
+  prepared.batch = std::move(*batch);
+  prepared.loader_position = loader_.position();
+  const uint64_t key = mix_key(mix_key(options_.seed, kDropoutPurpose), static_cast<uint64_t>(step));
+  prepared.input = model_input(model_, prepared.batch, true, key);
+  return prepared;
+}
+
+/// What goes wrong here belongs to the next step: it is met again there.
+void Trainer::prepare_next(int64_t loader_position) {
+  try {
+    next_ = prepare(state_.step + 1);
+  } catch (const std::exception&) {
+    next_.reset();
+    loader_.seek(loader_position);
+  }
 }
 
 void Trainer::one_step(StepEvent& event) {
   const double begin = now();
-  event.epoch = loader_.epoch();
-  const std::optional<data::Batch> batch = loader_.next();
-  require(batch.has_value(), "the training data ended");
-  const uint64_t key = mix_key(mix_key(options_.seed, kDropoutPurpose), static_cast<uint64_t>(state_.step));
-  const model::ModelInput input = model_input(model_, *batch, true, key);
+  const Prepared current = next_ ? std::move(*next_) : prepare(state_.step);
+  next_.reset();
+  const data::Batch& batch = current.batch;
+  event.epoch = current.epoch;
   optimizer_.clear_gradients();
+  StepReport report;
   try {
-    event.loss = accumulate_gradients(model_, *batch, input, objective_, options_.chunk);
+    const PendingLoss loss = accumulate_gradients(model_, batch, current.input, objective_, options_.chunk);
+    optimizer_.start_step(schedule_factor(options_.schedule, state_.step, options_.steps));
+    optimizer_.clear_gradients();
+    if (state_.step + 1 < options_.steps) {
+      prepare_next(current.loader_position);
+    }
+    event.loss = loss.wait();
+    report = optimizer_.finish_step();
   } catch (const OutOfMemory& problem) {
     optimizer_.clear_gradients();
-    throw StepOutOfMemory(problem.what(), batch->position.size(0), batch->position.size(1));
+    throw StepOutOfMemory(problem.what(), batch.position.size(0), batch.position.size(1));
   }
-  const StepReport report = optimizer_.step(schedule_factor(options_.schedule, state_.step, options_.steps));
-  optimizer_.clear_gradients();
 
   ++state_.step;
   state_.metric.reset();
-  state_.loader_position = loader_.position();
-  state_.tokens_seen += batch->token_count;
+  state_.loader_position = current.loader_position;
+  state_.tokens_seen += batch.token_count;
   summary_.seconds += now() - begin;
-  summary_.tokens += batch->token_count;
+  summary_.tokens += batch.token_count;
   event.step = state_.step;
   event.steps = options_.steps;
   event.tokens = state_.tokens_seen;

@@ -82,6 +82,15 @@ class Trainer {
   TrainSummary run(const std::atomic<bool>& stop);
 
  private:
+  /// A batch where the model reads it.
+  struct Prepared {
+    data::Batch batch;
+    model::ModelInput input;
+    int64_t epoch = 0;
+    int64_t loader_position = 0;  ///< behind it
+  };
+  Prepared prepare(int64_t step);
+  void prepare_next(int64_t loader_position);
   void one_step(StepEvent& event);
   /// True where this is the best model so far.
   bool evaluate_now(const StepEvent& event);
@@ -96,6 +105,7 @@ class Trainer {
   config::Value model_config_;
   TrainerObserver observer_;
   AdamW optimizer_;
+  std::optional<Prepared> next_;  ///< of the next step, made while a GPU works on this one
   TrainState state_;
   TrainSummary summary_;
 };

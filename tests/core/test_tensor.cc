@@ -146,6 +146,12 @@ TEST_CASE("reshape sees pieces of rows as heads without moving them", "[tensor]"
   CHECK(counting<double>({1}).reshape({}).elements() == 1);
 }
 
+TEST_CASE("reshape gives rows of size one the strides of packed rows", "[tensor]") {
+  const std::vector<int64_t> packed = {12, 4, 1};
+  CHECK(counting<float>({12}).reshape({1, 3, 4}).strides() == packed);
+  CHECK(counting<float>({2, 3, 8}).slice(2, 0, 4).reshape({6, 1, 4}).strides() == std::vector<int64_t>{8, 4, 1});
+}
+
 TEST_CASE("conversion between types", "[tensor]") {
   const Tensor tensor = Tensor::from<double>({2, 3}, {0, 1.5, -2.75, 200, 1e10, 3});
   CHECK(values_of<float>(tensor.to(DType::kFloat32)) == std::vector<float>{0, 1.5f, -2.75f, 200, 1e10f, 3});

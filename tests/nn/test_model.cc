@@ -85,7 +85,7 @@ test::Outcome gradients(const model::Model& model, const data::Batch& batch, int
   }
   const model::ModelInput input = train::model_input(model, batch, true, key);
   test::Outcome outcome;
-  outcome.tensors["loss"] = {train::accumulate_gradients(model, batch, input, {.label_smoothing = 0.05}, chunk)};
+  outcome.tensors["loss"] = {train::accumulate_gradients(model, batch, input, {.label_smoothing = 0.05}, chunk).wait()};
   for (const nn::Parameter& parameter : model.parameters()) {
     const Tensor& grad = parameter.variable.grad();
     outcome.tensors["d " + parameter.name] =
