@@ -12,6 +12,7 @@
 #include "core/data/npy.h"
 #include "core/data/subset.h"
 #include "core/data/synthetic.h"
+#include "core/train/objective.h"
 #include "genomics/genomics_dataset.h"
 
 namespace blockstate::apps {
@@ -282,17 +283,7 @@ void check_files(const TrainingData& data) {
 
 data::BatchOptions batch_options(const TaskShape& task, bool labels) {
   data::BatchOptions options;
-  switch (task.shape.head) {
-    case model::HeadKind::kLanguageModel:
-      options.targets = data::TargetKind::kNextToken;
-      break;
-    case model::HeadKind::kClassify:
-      options.targets = data::TargetKind::kLabel;
-      break;
-    case model::HeadKind::kPerPosition:
-      options.targets = data::TargetKind::kPerPosition;
-      break;
-  }
+  options.targets = train::target_kind(task.shape.head);
   if (!labels && options.targets != data::TargetKind::kNextToken) {
     options.targets = data::TargetKind::kNone;
   }

@@ -2,10 +2,10 @@
 #include <cstdio>
 
 #include "apps/format.h"
-#include "apps/memory_plan.h"
 #include "apps/session.h"
 #include "apps/verbs.h"
 #include "core/base/check.h"
+#include "core/train/memory_plan.h"
 
 namespace blockstate::apps {
 namespace {
@@ -22,7 +22,8 @@ void print_parameters(const model::Model& model) {
   }
 }
 
-void print_plan(const model::Model& model, const MemoryPlan& plan, int64_t batch, int64_t length, int64_t chunk) {
+void print_plan(const model::Model& model, const train::MemoryPlan& plan, int64_t batch, int64_t length,
+                int64_t chunk) {
   std::printf("\nmemory of a training step: batch %s, length %s%s\n", format_count(batch).c_str(),
               format_count(length).c_str(), chunk > 0 ? (", chunk " + format_count(chunk)).c_str() : "");
   const auto line = [](const char* what, int64_t bytes) {
@@ -32,6 +33,10 @@ void print_plan(const model::Model& model, const MemoryPlan& plan, int64_t batch
   line("gradients", plan.gradients);
   line("optimiser state", plan.optimizer);
   line("activations (measured, extended)", plan.activations);
+  line("kernels' working memory", plan.working);
+  if (chunk > 0) {
+    line("carries at chunk edges", plan.edges);
+  }
   line("together", plan.total());
   line("streaming: carry of one row", plan.carry);
   const std::vector<std::string> growing = model.growing_sublayers();
@@ -67,8 +72,11 @@ int run_inspect(const InspectArguments& arguments) {
     length = data.length > 0 ? (data.length + patch - 1) / patch : 1024;
   }
   const int64_t batch = arguments.batch > 0 ? arguments.batch : loaded.run.train.batch;
-  const int64_t chunk = loaded.run.train.chunk;
-  print_plan(model, plan_memory(model, batch, length, chunk), batch, length, chunk);
+  int64_t chunk = loaded.run.train.chunk;
+  if (chunk == kAutoChunk) {
+    chunk = train::choose_chunk(model, batch, length);
+  }
+  print_plan(model, train::plan_memory(model, batch, length, chunk), batch, length, chunk);
   return 0;
 }
 

@@ -6,11 +6,11 @@
 #include <fstream>
 
 #include "apps/format.h"
-#include "apps/memory_plan.h"
 #include "apps/run_log.h"
 #include "apps/session.h"
 #include "core/base/check.h"
 #include "core/data/loader.h"
+#include "core/train/memory_plan.h"
 #include "core/train/trainer.h"
 
 namespace blockstate::apps {
@@ -19,19 +19,21 @@ namespace {
 namespace fs = std::filesystem;
 using config::Value;
 
-data::LoaderOptions loader_options(const RunConfig& run, const TaskShape& task, bool training) {
+data::LoaderOptions loader_options(const RunConfig& run, const TaskShape& task, int64_t stride, bool training) {
   data::LoaderOptions options;
   options.batch_size = training || run.train.eval_batch == 0 ? run.train.batch : run.train.eval_batch;
   options.seed = static_cast<uint64_t>(run.seed);
   options.sequential = !training;
   options.bucket = run.train.bucket;
   options.batch = batch_options(task, true);
+  options.batch.pack = run.train.pack;
+  options.batch.stride = stride;
   return options;
 }
 
 train::Evaluation evaluate_on(const model::Model& model, const std::shared_ptr<data::Dataset>& data,
                               const RunConfig& run, const TaskShape& task) {
-  data::Loader loader(data, loader_options(run, task, false));
+  data::Loader loader(data, loader_options(run, task, model.stride(), false));
   return train::evaluate(model, loader, {run.task.label_smoothing}, run.train.chunk);
 }
 
@@ -46,6 +48,15 @@ int64_t steps_of(const RunConfig& run, const data::Dataset& train) {
   }
   const double per_step = total / static_cast<double>(train.size()) * static_cast<double>(run.train.batch);
   return std::max<int64_t>(1, std::llround(static_cast<double>(run.train.tokens) / std::max(1.0, per_step)));
+}
+
+/// Steps of the longest row of a batch.
+int64_t longest_row(const RunConfig& run, const data::Dataset& train) {
+  int64_t longest = run.train.pack;
+  for (int64_t i = 0; i < train.size(); ++i) {
+    longest = std::max(longest, train.length(i));
+  }
+  return longest;
 }
 
 /// First key in which two tables differ, dotted; empty: none.
@@ -77,6 +88,7 @@ Value decisive(RunConfig run) {
   run.compare = {};
   run.train.save_every = 0;
   run.train.eval_batch = 0;
+  run.train.carry_on_host = false;
   run.train.steps = 1;  // a finished run may be given more steps
   run.train.tokens = 0;
   return config::write(run);
@@ -205,16 +217,25 @@ TrainingOutcome run_training(const RunConfig& given, const std::string& label, P
     return outcome;
   }
 
+  if (run.train.chunk == kAutoChunk) {
+    const int64_t longest = longest_row(run, *data.train);
+    run.train.chunk = train::choose_chunk(*model, run.train.batch, longest);
+    const train::MemoryPlan plan = train::plan_memory(*model, run.train.batch, longest, run.train.chunk);
+    sink.write(join("train.chunk: ", run.train.chunk > 0 ? format_count(run.train.chunk) + " steps" : "none is needed",
+                    "; a step of training needs ", format_bytes(plan.total()), ", ",
+                    format_bytes(free_memory(model->device())), " are free\n"));
+  }
   outcome.result.parameters = model->parameter_count();
   train::TrainerOptions options;
   options.optimizer = run.train.optimizer;
   options.schedule = run.train.schedule;
+  options.length = run.train.length;
   options.steps = run.train.steps;
-  options.chunk = run.train.chunk;
+  options.chunking = {run.train.chunk, run.train.truncate, run.train.carry_on_host};
   options.eval_every = run.train.eval_every;
   options.save_every = run.train.save_every;
   options.seed = static_cast<uint64_t>(run.seed);
-  data::Loader loader(data.train, loader_options(run, data.task, true));
+  data::Loader loader(data.train, loader_options(run, data.task, model->stride(), true));
   const train::CheckpointStore store(directory);
   store.prepare();
 
@@ -263,7 +284,7 @@ TrainingOutcome run_training(const RunConfig& given, const std::string& label, P
   } catch (const train::StepOutOfMemory& problem) {
     progress->finish();
     throw Error(join(problem.what(), ". The batch had ", problem.batch, " records of ", problem.length,
-                     " steps: ", advise_memory(*model, problem.batch, problem.length)));
+                     " steps: ", train::advise_memory(*model, problem.batch, problem.length)));
   }
   progress->finish();
 

@@ -102,7 +102,7 @@ void run(const Options& options) {
     const double begin = seconds();
     const model::ModelInput input = train::model_input(model, batch, true, 0);
     optimizer.clear_gradients();
-    train::accumulate_gradients(model, batch, input, {}, 0);
+    train::accumulate_gradients(model, batch, input, {});
     profile::mark("loss and the like", 0);
     optimizer.step(1);
     profile::mark("adamw", 0);

@@ -72,7 +72,8 @@ ModelCase training(const Stack& stack, int64_t batch, int64_t length, int64_t ch
             model::ModelInput input = train::model_input(*model, tokens, true, 0);
             result.seconds = bench.median_wall(
                 [&] {
-                  const train::PendingLoss loss = train::accumulate_gradients(*model, tokens, input, {}, chunk);
+                  const train::PendingLoss loss =
+                      train::accumulate_gradients(*model, tokens, input, {}, {.steps = chunk});
                   optimizer.start_step(1);
                   optimizer.clear_gradients();
                   input = train::model_input(*model, tokens, true, 0);

@@ -29,16 +29,34 @@ bool within(const Constraint& limits, double value) {
          (!limits.most || value <= *limits.most) && (!limits.less_than || value < *limits.less_than);
 }
 
+std::string word_text(const Constraint& limits) {
+  std::string text;
+  for (const std::string& word : limits.words) {
+    text += join(text.empty() ? "" : " or ", quote(word));
+  }
+  return text;
+}
+
+bool is_word(const Constraint& limits, const Value& value) {
+  return (value.is(Value::Kind::kString) || !value.typed.empty()) &&
+         std::find(limits.words.begin(), limits.words.end(), FieldTraits<std::string>::from_value(value)) !=
+             limits.words.end();
+}
+
 /// What is wrong with one value of `kind`, which is a scalar kind; empty: fine.
 std::string check_scalar(FieldKind kind, const Constraint& limits, const Value& value) {
   switch (kind) {
     case FieldKind::kInteger:
+      if (is_word(limits, value)) {
+        return "";
+      }
       if (value.is(Value::Kind::kNumber) && value.number() == std::floor(value.number()) &&
           std::fabs(value.number()) < 1e15) {
         return join("must be an integer, found ", value.describe(), "; write ", number_text(value.number()));
       }
       if (!value.is(Value::Kind::kInteger)) {
-        return join("must be an integer, found ", value.describe());
+        return join("must be an integer", limits.words.empty() ? "" : " or " + word_text(limits), ", found ",
+                    value.describe());
       }
       break;
     case FieldKind::kNumber:
@@ -107,7 +125,8 @@ std::string Constraint::text() const {
   std::string high = most        ? join("at most ", number_text(*most))
                      : less_than ? join("below ", number_text(*less_than))
                                  : "";
-  return join(low, low.empty() || high.empty() ? "" : " and ", high);
+  const std::string range = join(low, low.empty() || high.empty() ? "" : " and ", high);
+  return words.empty() ? range : join(range, range.empty() ? "" : ", or ", word_text(*this));
 }
 
 Constraint at_least(double limit) {
@@ -130,6 +149,34 @@ Constraint one_of(std::vector<std::string> choices) {
   Constraint result;
   result.choices = std::move(choices);
   return result;
+}
+
+Field make_word_field(std::string_view name, int64_t& value, std::string_view doc, const Constraint& constraint,
+                      const EnumNames<int64_t>& words) {
+  Field field = make_field(name, value, doc, constraint);
+  for (const auto& [word, meaning] : words) {
+    field.constraint.words.push_back(word);
+  }
+  field.get = [&value, words]() -> std::optional<Value> {
+    for (const auto& [word, meaning] : words) {
+      if (meaning == value) {
+        return Value(word);
+      }
+    }
+    return Value(value);
+  };
+  field.set = [&value, words](const Value& read) {
+    if (read.is(Value::Kind::kInteger)) {
+      value = read.integer();
+      return;
+    }
+    for (const auto& [word, meaning] : words) {
+      if (word == FieldTraits<std::string>::from_value(read)) {
+        value = meaning;
+      }
+    }
+  };
+  return field;
 }
 
 std::string kind_text(FieldKind kind) {

@@ -23,7 +23,8 @@ struct Constraint {
   std::optional<double> most;       ///< value <= most
   std::optional<double> less_than;  ///< value < less_than
   std::vector<std::string> choices;
-  bool required = false;  ///< the file must give it: there is no sensible default
+  std::vector<std::string> words;  ///< that an integer key takes instead of a number
+  bool required = false;           ///< the file must give it: there is no sensible default
 
   Constraint at_most(double limit) const;
   Constraint below(double limit) const;
@@ -155,6 +156,10 @@ Field make_field(std::string_view name, T& value, std::string_view doc, const Co
           [&value] { return Traits::to_value(value); },
           [&value](const Value& read) { value = Traits::from_value(read); }};
 }
+
+/// An integer for which a word may stand.
+Field make_word_field(std::string_view name, int64_t& value, std::string_view doc, const Constraint& constraint,
+                      const EnumNames<int64_t>& words);
 
 template <class E>
 Field make_enum_field(std::string_view name, E& value, std::string_view doc, const EnumNames<E>& names) {

@@ -49,6 +49,12 @@ class Visitor {
     on_field(make_field(name, value, doc, constraint));
   }
 
+  /// An integer key that also takes words, each of which stands for an integer of its own.
+  void field(std::string_view name, int64_t& value, std::string_view doc, const Constraint& constraint,
+             const EnumNames<int64_t>& words) {
+    on_field(make_word_field(name, value, doc, constraint, words));
+  }
+
   /// A key whose values are the names of an enum.
   template <class E>
   void field(std::string_view name, E& value, std::string_view doc, const EnumNames<E>& names) {

@@ -2,6 +2,7 @@
 #include "core/train/objective.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "core/autograd/ops.h"
 
@@ -18,6 +19,18 @@ void check_ids(const char* what, const Tensor& ids, int64_t count) {
 }
 
 }  // namespace
+
+data::TargetKind target_kind(model::HeadKind head) {
+  switch (head) {
+    case model::HeadKind::kLanguageModel:
+      return data::TargetKind::kNextToken;
+    case model::HeadKind::kClassify:
+      return data::TargetKind::kLabel;
+    case model::HeadKind::kPerPosition:
+      return data::TargetKind::kPerPosition;
+  }
+  return data::TargetKind::kNone;
+}
 
 model::ModelInput slice_steps(const model::ModelInput& input, int64_t begin, int64_t end) {
   model::ModelInput part;
@@ -47,47 +60,65 @@ namespace {
 
 bool per_step(const model::Model& model) { return model.shape().head != model::HeadKind::kClassify; }
 
-nn::CarryMap as_leaves(const nn::CarryMap& carry) {
-  nn::CarryMap leaves;
-  for (const auto& [name, value] : carry) {
-    leaves[name] = Variable(value.value(), true);
+using Bounds = std::vector<std::pair<int64_t, int64_t>>;
+
+Bounds chunk_bounds(int64_t length, int64_t chunk) {
+  Bounds bounds;
+  for (int64_t begin = 0; begin < length; begin += chunk) {
+    bounds.emplace_back(begin, std::min(length, begin + chunk));
   }
-  return leaves;
+  return bounds;
+}
+
+/// The same tensors at another place, without what led to them; as leaves that collect gradients where asked.
+nn::CarryMap moved(const nn::CarryMap& carry, Device device, bool leaves) {
+  nn::CarryMap result;
+  for (const auto& [name, value] : carry) {
+    result[name] = Variable(value.value().to(device), leaves);
+  }
+  return result;
+}
+
+/// The loss of steps [begin, end), if there is one.
+std::optional<LossResult> chunk_loss(const model::Model& model, const data::Batch& batch, const Variable& logits,
+                                     const Objective& objective, int64_t begin, int64_t end) {
+  if (per_step(model)) {
+    return loss_of_logits(logits, batch.targets.slice(1, begin, end).packed(), objective, batch.target_count);
+  }
+  if (end < batch.length()) {
+    return std::nullopt;
+  }
+  return loss_of_logits(logits, batch.targets, objective, batch.target_count);
 }
 
 PendingLoss chunked_gradients(const model::Model& model, const data::Batch& batch, const model::ModelInput& input,
-                         const Objective& objective, int64_t chunk) {
-  const int64_t L = input.sequence.length();
-  std::vector<std::pair<int64_t, int64_t>> bounds;
-  for (int64_t begin = 0; begin < L; begin += chunk) {
-    bounds.emplace_back(begin, std::min(L, begin + chunk));
-  }
+                              const Objective& objective, const Chunking& chunking) {
+  const Bounds bounds = chunk_bounds(input.sequence.length(), chunking.steps);
+  const Device keep = chunking.on_host ? Device{} : model.device();
+  PendingLoss loss;
   // Forward: only the carries at chunk edges stay.
   std::vector<nn::CarryMap> edges(1);
   {
     GradMode off(false);
+    nn::CarryMap carry;
     for (size_t i = 0; i + 1 < bounds.size(); ++i) {
-      nn::CarryMap carry = edges.back();
       model.run(slice_steps(input, bounds[i].first, bounds[i].second), &carry);
-      edges.push_back(std::move(carry));
+      edges.push_back(moved(carry, keep, false));
     }
   }
   // Backward, last chunk first: its loss and the gradient of the carry it handed on.
-  PendingLoss loss;
   std::map<std::string, Tensor> carry_grads;
   for (size_t i = bounds.size(); i-- > 0;) {
     const auto [begin, end] = bounds[i];
-    const nn::CarryMap leaves = as_leaves(edges[i]);
+    const nn::CarryMap leaves = moved(edges[i], model.device(), true);
     edges.pop_back();
     nn::CarryMap carry = leaves;
     const Variable logits = model.forward(slice_steps(input, begin, end), &carry);
     std::vector<Variable> roots;
     std::vector<Tensor> grads;
-    if (per_step(model) || end == L) {
-      const Tensor targets = per_step(model) ? batch.targets.slice(1, begin, end).packed() : batch.targets;
-      const LossResult part = loss_of_logits(logits, targets, objective, batch.target_count);
-      loss.parts.push_back(part.loss.value());
-      roots.push_back(part.loss);
+    if (const auto part = chunk_loss(model, batch, logits, objective, begin, end)) {
+      loss.parts.push_back(part->loss.value());
+      roots.push_back(part->loss);
       grads.emplace_back();
     }
     for (const auto& [name, grad] : carry_grads) {
@@ -101,6 +132,24 @@ PendingLoss chunked_gradients(const model::Model& model, const data::Batch& batc
         carry_grads[name] = leaf.grad();
       }
     }
+  }
+  return loss;
+}
+
+/// Forward and backward chunk by chunk from the first, the carry being a constant: one pass, no edges to keep.
+PendingLoss truncated_gradients(const model::Model& model, const data::Batch& batch, const model::ModelInput& input,
+                                const Objective& objective, int64_t chunk) {
+  require(per_step(model),
+          "train.truncate needs a loss at every step; a classifier has one at the end, which would teach the last "
+          "chunk alone. Leave it out: gradients over chunks are exact then");
+  PendingLoss loss;
+  nn::CarryMap carry;
+  for (const auto& [begin, end] : chunk_bounds(input.sequence.length(), chunk)) {
+    const Variable logits = model.forward(slice_steps(input, begin, end), &carry);
+    const auto part = chunk_loss(model, batch, logits, objective, begin, end);
+    loss.parts.push_back(part->loss.value());
+    backward(part->loss);
+    carry = moved(carry, model.device(), false);
   }
   return loss;
 }
@@ -135,9 +184,10 @@ double PendingLoss::wait() const {
 }
 
 PendingLoss accumulate_gradients(const model::Model& model, const data::Batch& batch, const model::ModelInput& input,
-                            const Objective& objective, int64_t chunk) {
-  if (chunk > 0 && chunk < input.sequence.length()) {
-    return chunked_gradients(model, batch, input, objective, chunk);
+                                 const Objective& objective, const Chunking& chunking) {
+  if (chunking.steps > 0 && chunking.steps < input.sequence.length()) {
+    return chunking.truncate ? truncated_gradients(model, batch, input, objective, chunking.steps)
+                             : chunked_gradients(model, batch, input, objective, chunking);
   }
   const LossResult result = batch_loss(model, batch, input, objective, batch.target_count);
   backward(result.loss);

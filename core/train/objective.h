@@ -11,6 +11,9 @@ struct Objective {
   double label_smoothing = 0;
 };
 
+/// What a batch must bring for a head to learn from.
+data::TargetKind target_kind(model::HeadKind head);
+
 struct LossResult {
   Variable loss;        ///< (1): mean over targets, in nats
   Tensor logits;        ///< rows (M, outputs): one a record, or one a step
@@ -39,10 +42,18 @@ struct PendingLoss {
   double wait() const;
 };
 
-/// Forward and backward of one step, parameter gradients added up. Does not wait for a GPU. chunk > 0: exact gradients over chunks of that many
-/// steps: forward keeps only the carries at chunk edges, backward runs over the chunks in reverse and recomputes inside
-/// each (docs/chunk_and_carry.md). The loss is the mean over the batch's targets.
+/// How a step's sequences are cut (docs/chunk_and_carry.md).
+struct Chunking {
+  int64_t steps = 0;      ///< of a chunk; 0: sequences in one piece
+  bool truncate = false;  ///< no gradient passes from a chunk to the one before
+  bool on_host = false;   ///< the carries at chunk edges wait in host memory
+};
+
+/// Forward and backward of one step, parameter gradients added up. Does not wait for a GPU. Chunks give exact
+/// gradients unless truncated: forward keeps only the carries at chunk edges, backward runs over the chunks in reverse
+/// and recomputes inside each. The loss is the mean over the batch's targets. Error where gradients are to be truncated
+/// and the loss is not one of every step.
 PendingLoss accumulate_gradients(const model::Model& model, const data::Batch& batch, const model::ModelInput& input,
-                            const Objective& objective, int64_t chunk);
+                                 const Objective& objective, const Chunking& chunking = {});
 
 }  // namespace blockstate::train

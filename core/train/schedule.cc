@@ -14,6 +14,25 @@ void ScheduleConfig::visit(config::Visitor& v) {
   v.field("lr_final", lr_final, "where cosine ends, as a fraction of lr", config::at_least(0).at_most(1));
 }
 
+void LengthConfig::visit(config::Visitor& v) {
+  v.field("length_start", length_start,
+          "sequences are cut to this many steps at first, all pieces in one batch; 0: never cut", config::at_least(0));
+  v.field("length_warmup", length_warmup, "steps until sequences are whole, their length doubling on the way",
+          config::at_least(0));
+  v.check("length_warmup", length_start == 0 || length_warmup > 0, "must be above 0 where length_start is");
+}
+
+int64_t warmed_up_length(const LengthConfig& config, int64_t step, int64_t whole) {
+  if (config.length_start == 0 || step >= config.length_warmup || config.length_start >= whole) {
+    return whole;
+  }
+  int64_t stages = 0;
+  for (int64_t length = config.length_start; length < whole; length *= 2) {
+    ++stages;
+  }
+  return std::min(whole, config.length_start << (step * stages / config.length_warmup));
+}
+
 double schedule_factor(const ScheduleConfig& config, int64_t step, int64_t steps) {
   if (step < config.warmup) {
     return static_cast<double>(step + 1) / static_cast<double>(config.warmup + 1);

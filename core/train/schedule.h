@@ -18,6 +18,18 @@ struct ScheduleConfig {
   void visit(config::Visitor& v);
 };
 
+/// Keys of [train] in a run file: training begins with short sequences.
+struct LengthConfig {
+  int64_t length_start = 0;   ///< steps of the first sequences; 0: whole from the start
+  int64_t length_warmup = 0;  ///< optimiser steps until they are whole
+
+  void visit(config::Visitor& v);
+};
+
+/// Steps of a sequence in step `step` (from 0) of training on sequences of `whole` steps: length_start, doubled at
+/// equal distances so that it is whole from step length_warmup on. Never more than `whole`.
+int64_t warmed_up_length(const LengthConfig& config, int64_t step, int64_t whole);
+
 /// Learning rate as a fraction of the base rate for step `step` (from 0) of `steps`: (step + 1) / (warmup + 1) during
 /// the warm-up, then 1, or half a cosine from 1 at step `warmup` to lr_final at step `steps` (one behind the last) and
 /// after.

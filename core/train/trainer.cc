@@ -27,6 +27,10 @@ Trainer::Trainer(const model::Model& model, const Objective& objective, const Tr
       model_config_(std::move(model_config)),
       observer_(std::move(observer)),
       optimizer_(model, options.optimizer) {
+  require(options.length.length_start % model.stride() == 0, "train.length_start = ", options.length.length_start,
+          " must be a multiple of the model's stride, ", model.stride(), " steps");
+  require(options.length.length_start == 0 || model.shape().head != model::HeadKind::kClassify,
+          "train.length_start needs a target at every step; a classifier has one for the whole record");
   state_.seed = static_cast<int64_t>(options.seed);
 }
 
@@ -51,7 +55,7 @@ Trainer::Prepared Trainer::prepare(int64_t step) {
   prepared.epoch = loader_.epoch();
   std::optional<data::Batch> batch = loader_.next();
   require(batch.has_value(), "the training data ended");
-  prepared.batch = std::move(*batch);
+  prepared.batch = data::cut_records(*batch, warmed_up_length(options_.length, step, batch->length()));
   prepared.loader_position = loader_.position();
   const uint64_t key = mix_key(mix_key(options_.seed, kDropoutPurpose), static_cast<uint64_t>(step));
   prepared.input = model_input(model_, prepared.batch, true, key);
@@ -77,7 +81,7 @@ void Trainer::one_step(StepEvent& event) {
   optimizer_.clear_gradients();
   StepReport report;
   try {
-    const PendingLoss loss = accumulate_gradients(model_, batch, current.input, objective_, options_.chunk);
+    const PendingLoss loss = accumulate_gradients(model_, batch, current.input, objective_, options_.chunking);
     optimizer_.start_step(schedule_factor(options_.schedule, state_.step, options_.steps));
     optimizer_.clear_gradients();
     if (state_.step + 1 < options_.steps) {

@@ -18,8 +18,9 @@ namespace blockstate::train {
 struct TrainerOptions {
   OptimizerConfig optimizer;
   ScheduleConfig schedule;
+  LengthConfig length;
   int64_t steps = 1000;
-  int64_t chunk = 0;       ///< > 0: exact gradients over chunks of this many steps
+  Chunking chunking;
   int64_t eval_every = 0;  ///< steps; 0: only at the end
   int64_t save_every = 0;  ///< steps; 0: only at the end (and when stopped)
   uint64_t seed = 0;

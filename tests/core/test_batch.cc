@@ -94,6 +94,54 @@ TEST_CASE("frames are padded with zeros and carry labels a step", "[cpu]") {
   CHECK_FALSE(collate({b}, {}).targets.defined());
 }
 
+TEST_CASE("packing: short records share rows, at multiples of the stride", "[cpu]") {
+  const std::vector<Example> examples = {tokens("a", {1, 2, 3}, 0), tokens("b", {4, 5, 6, 7, 8, 9, 1, 2, 3}, 1),
+                                         tokens("c", {5}, 2), tokens("d", {6, 7}), tokens("e", {8, 9, 1}, 0)};
+  const Batch batch = collate(examples, {.targets = TargetKind::kLabel, .pack = 8, .stride = 2});
+  // a, c and d share a row (d at 6, for c ends at 5); b is longer than a row and has its own; e has no room beside d.
+  CHECK(batch.tokens.shape() == Shape{3, 9});
+  CHECK(ids(batch.tokens) == Ids{1, 2, 3, -1, 5,  -1, 6,  7,  -1,  //
+                                 4, 5, 6, 7,  8,  9,  1,  2,  3,   //
+                                 8, 9, 1, -1, -1, -1, -1, -1, -1});
+  CHECK(ids(batch.record) == Ids{0, 0, 0, -1, 2,  -1, 3,  3,  -1,  //
+                                 1, 1, 1, 1,  1,  1,  1,  1,  1,   //
+                                 4, 4, 4, -1, -1, -1, -1, -1, -1});
+  CHECK(ids(batch.position) == Ids{0, 1, 2, -1, 0,  -1, 0,  1,  -1,  //
+                                   0, 1, 2, 3,  4,  5,  6,  7,  8,   //
+                                   0, 1, 2, -1, -1, -1, -1, -1, -1});
+  CHECK(batch.records == 5);
+  CHECK(ids(batch.targets) == Ids{0, 1, 2, -1, 0});
+  CHECK(batch.target_count == 4);
+  CHECK(batch.token_count == 18);
+  CHECK(batch.lengths == Ids{3, 9, 1, 2, 3});
+  CHECK(batch.names == std::vector<std::string>{"a", "b", "c", "d", "e"});
+
+  const Batch next =
+      collate({tokens("a", {1, 2, 3}), tokens("b", {4, 5})}, {.targets = TargetKind::kNextToken, .pack = 8});
+  CHECK(ids(next.tokens) == Ids{1, 2, 4});
+  CHECK(ids(next.targets) == Ids{2, 3, 5});
+  CHECK(ids(next.position) == Ids{0, 1, 0});
+}
+
+TEST_CASE("cutting: every piece is a record of its own, no target is lost", "[cpu]") {
+  const Batch batch = collate({tokens("a", {1, 2, 3, 4, 5, 6}), tokens("b", {7, 8}), tokens("c", {9, 1})},
+                              {.targets = TargetKind::kNextToken, .pack = 7});
+  REQUIRE(ids(batch.tokens) == Ids{1, 2, 3, 4, 5, 7, 9});
+  const Batch cut = cut_records(batch, 3);
+  CHECK(ids(cut.tokens) == Ids{1, 2, 3, 4, 5, 7, 9, -1, -1});
+  CHECK(ids(cut.targets) == Ids{2, 3, 4, 5, 6, 8, 1, -1, -1});
+  CHECK(ids(cut.position) == Ids{0, 1, 2, 0, 1, 0, 0, -1, -1});
+  CHECK(ids(cut.record) == Ids{0, 0, 0, 1, 1, 2, 3, -1, -1});
+  CHECK(cut.records == 4);
+  CHECK(cut.lengths == Ids{3, 2, 1, 1});
+  CHECK(cut.names == std::vector<std::string>{"a", "a", "b", "c"});
+  CHECK(cut.token_count == batch.token_count);
+  CHECK(cut.target_count == batch.target_count);
+  CHECK(cut_records(batch, 7).tokens.bytes() == batch.tokens.bytes());
+  const Batch labels = collate({tokens("a", {1, 2, 3}, 0)}, {.targets = TargetKind::kLabel});
+  CHECK(error_of([&] { cut_records(labels, 2); }).find("target at every step") != std::string::npos);
+}
+
 TEST_CASE("an example that does not fit is named", "[cpu]") {
   const BatchOptions next{.targets = TargetKind::kNextToken};
   CHECK(collate_error({}, {}) == "a batch needs at least one example");

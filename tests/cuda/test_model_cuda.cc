@@ -66,7 +66,8 @@ test::Outcome gradients(const ModelConfig& config, HeadKind head, Device device,
   const data::Batch batch = batch_of(head);
   const model::ModelInput input = train::model_input(model, batch, true, 9);
   test::Outcome outcome;
-  outcome.tensors["loss"] = {train::accumulate_gradients(model, batch, input, {.label_smoothing = 0.05}, chunk).wait()};
+  outcome.tensors["loss"] = {
+      train::accumulate_gradients(model, batch, input, {.label_smoothing = 0.05}, {.steps = chunk}).wait()};
   for (const nn::Parameter& parameter : model.parameters()) {
     const Tensor& grad = parameter.variable.grad();
     if (grad.defined()) {

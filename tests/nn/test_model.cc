@@ -57,8 +57,10 @@ std::vector<data::Example> ragged_examples() {
   return examples;
 }
 
-data::Batch batch_of(const std::vector<data::Example>& examples, HeadKind head) {
+data::Batch batch_of(const std::vector<data::Example>& examples, HeadKind head, int64_t pack = 0) {
   data::BatchOptions options;
+  options.pack = pack;
+  options.stride = 4;
   options.targets = head == HeadKind::kLanguageModel ? data::TargetKind::kNextToken
                     : head == HeadKind::kClassify    ? data::TargetKind::kLabel
                                                      : data::TargetKind::kPerPosition;
@@ -79,13 +81,15 @@ std::unique_ptr<model::Model> build(const ModelConfig& config, HeadKind head, DT
 }
 
 /// Loss and all parameter gradients of one batch.
-test::Outcome gradients(const model::Model& model, const data::Batch& batch, int64_t chunk, uint64_t key = 9) {
+test::Outcome gradients(const model::Model& model, const data::Batch& batch, const train::Chunking& chunking,
+                        uint64_t key = 9) {
   for (const nn::Parameter& parameter : model.parameters()) {
     Variable(parameter.variable).clear_grad();
   }
   const model::ModelInput input = train::model_input(model, batch, true, key);
   test::Outcome outcome;
-  outcome.tensors["loss"] = {train::accumulate_gradients(model, batch, input, {.label_smoothing = 0.05}, chunk).wait()};
+  outcome.tensors["loss"] = {
+      train::accumulate_gradients(model, batch, input, {.label_smoothing = 0.05}, chunking).wait()};
   for (const nn::Parameter& parameter : model.parameters()) {
     const Tensor& grad = parameter.variable.grad();
     outcome.tensors["d " + parameter.name] =
@@ -100,7 +104,7 @@ bool names_mf(const ModelConfig& config) { return config.blocks == kMixed; }
 void check_chunks(const ModelConfig& config, HeadKind head) {
   const auto model = build(config, head);
   const data::Batch batch = batch_of(ragged_examples(), head);
-  const test::Outcome whole = gradients(*model, batch, 0);
+  const test::Outcome whole = gradients(*model, batch, {});
   for (const auto& [name, values] : whole.tensors) {
     INFO(name);
     // An MF layer reads its SSM's state alone: what stands behind that state takes no part.
@@ -112,12 +116,12 @@ void check_chunks(const ModelConfig& config, HeadKind head) {
   }
   for (const int64_t chunk : {1, 4, 5, 8, 16, 28, 29, 64}) {
     std::string worst;
-    const double off = test::distance(gradients(*model, batch, chunk), whole, &worst);
+    const double off = test::distance(gradients(*model, batch, {.steps = chunk}), whole, &worst);
     INFO("chunks of " << chunk << ": worst in " << worst);
     CHECK(off <= kLaw);
   }
   if (config.dropout > 0) {  // another draw must be seen
-    CHECK(test::distance(gradients(*model, batch, 5, 10), whole) >= 10 * kLaw);
+    CHECK(test::distance(gradients(*model, batch, {.steps = 5}, 10), whole) >= 10 * kLaw);
   }
 }
 
@@ -230,6 +234,54 @@ TEST_CASE("packed records equal separate ones through a whole model", "[model]")
     CAPTURE(r);
     CHECK(error <= kLaw);
   }
+}
+
+TEST_CASE("packed batches have the loss and gradients of separate rows", "[model]") {
+  for (const HeadKind head : {HeadKind::kLanguageModel, HeadKind::kPerPosition, HeadKind::kClassify}) {
+    ModelConfig config = small_config(kMixed);
+    config.dropout = head == HeadKind::kClassify ? 0 : 0.25;
+    const auto model = build(config, head);
+    const test::Outcome separate = gradients(*model, batch_of(ragged_examples(), head), {});
+    const data::Batch packed = batch_of(ragged_examples(), head, 32);
+    REQUIRE(packed.batch() == 2);  // 11 and 18 share a row
+    std::string worst;
+    CAPTURE(static_cast<int>(head), worst);
+    CHECK(test::distance(gradients(*model, packed, {}), separate, &worst) <= kLaw);
+    CHECK(test::distance(gradients(*model, packed, {.steps = 7}), separate, &worst) <= kLaw);
+    // Had the record behind it seen the one before, the comparison would have told.
+    data::Batch joined = packed;
+    joined.position = packed.position.clone();
+    const int64_t second = packed.length() + 12;
+    REQUIRE(joined.position.data<int64_t>()[second] == 0);
+    for (int64_t t = 0; t < 18; ++t) {
+      joined.position.data<int64_t>()[second + t] += 12;
+    }
+    CHECK(test::distance(gradients(*model, joined, {}), separate) >= 10 * kLaw);
+  }
+}
+
+TEST_CASE("carries on the host change nothing", "[model]") {
+  const auto model = build(small_config(kMixed), HeadKind::kLanguageModel);
+  const data::Batch batch = batch_of(ragged_examples(), HeadKind::kLanguageModel);
+  CHECK(test::distance(gradients(*model, batch, {.steps = 5, .on_host = true}),
+                       gradients(*model, batch, {.steps = 5})) == 0);
+}
+
+TEST_CASE("truncated gradients are exact where nothing is remembered, and those of separate chunks elsewhere",
+          "[model]") {
+  const data::Batch batch = batch_of(ragged_examples(), HeadKind::kLanguageModel);
+  const auto forgetful = build(small_config({"mlp gated_mlp"}), HeadKind::kLanguageModel);
+  CHECK(test::distance(gradients(*forgetful, batch, {.steps = 8, .truncate = true}),
+                       gradients(*forgetful, batch, {})) <= kLaw);
+  const auto model = build(small_config(kMixed), HeadKind::kLanguageModel);
+  const test::Outcome whole = gradients(*model, batch, {});
+  const test::Outcome truncated = gradients(*model, batch, {.steps = 8, .truncate = true});
+  CHECK(std::abs(truncated.tensors.at("loss")[0] - whole.tensors.at("loss")[0]) <= kLaw);  // forward is what it was
+  CHECK(test::distance(truncated, whole) >= 10 * kLaw);
+  const auto classifier = build(small_config(kMixed), HeadKind::kClassify);
+  CHECK_THROWS_WITH(
+      gradients(*classifier, batch_of(ragged_examples(), HeadKind::kClassify), {.steps = 8, .truncate = true}),
+      Contains("train.truncate needs a loss at every step"));
 }
 
 TEST_CASE("a model says what it holds", "[model]") {

@@ -62,7 +62,7 @@ TEST_CASE("one batch is learned by heart", "[training]") {
   double first = 0, last = 0;
   for (int64_t step = 0; step < kSteps; ++step) {
     optimizer.clear_gradients();
-    last = train::accumulate_gradients(model, batch, input, {}, step % 3 == 2 ? 7 : 0).wait();
+    last = train::accumulate_gradients(model, batch, input, {}, {.steps = step % 3 == 2 ? 7 : 0}).wait();
     first = step == 0 ? last : first;
     optimizer.step(1);
   }

@@ -70,7 +70,7 @@ Report train_once(const std::filesystem::path& run, int64_t stop_at, int64_t sav
   options.steps = kSteps;
   options.save_every = save_every;
   options.seed = seed;
-  options.chunk = chunk;
+  options.chunking.steps = chunk;
   train::Trainer trainer(model, {.label_smoothing = 0.1}, options, loader, {}, store,
                          config::Value(config::Value::Table()), observer);
   trainer.resume();

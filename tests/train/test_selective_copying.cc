@@ -39,7 +39,7 @@ double accuracy_after(const std::string& system, const Budget& budget) {
   for (int64_t step = 0; step < budget.steps; ++step) {
     const data::Batch batch = *loader.next();
     optimizer.clear_gradients();
-    train::accumulate_gradients(model, batch, train::model_input(model, batch, true, 0), {}, 0);
+    train::accumulate_gradients(model, batch, train::model_input(model, batch, true, 0), {});
     optimizer.step(train::schedule_factor({.warmup = 20}, step, budget.steps));
   }
   task.seed = 99;
