@@ -88,7 +88,9 @@ int run_program(int argc, char** argv) {
 
   BenchArguments bench;
   CLI::App* bench_verb = app.add_subcommand("bench", "time ops and models against what the device can do at most");
-  bench_verb->add_option("what", bench.what, "ops, models or all")->check(CLI::IsMember({"ops", "models", "all"}));
+  bench_verb
+      ->add_option("what", bench.what, "ops, models, lengths (speed and memory against length) or all: ops and models")
+      ->check(CLI::IsMember({"ops", "models", "lengths", "all"}));
   bench_verb->add_option("--device", bench.device, "auto, cpu, cuda or cuda:N");
   bench_verb->add_option("--dtype", bench.dtype, "float32 or bfloat16; default: bfloat16 on a GPU")
       ->check(CLI::IsMember({"float32", "bfloat16"}));

@@ -121,7 +121,7 @@ int run_bench(const BenchArguments& arguments) {
     }
     release_cached_memory(device);
   };
-  if (arguments.what != "models") {
+  if (arguments.what == "ops" || arguments.what == "all") {
     for (const OpCase& op : op_cases(device)) {
       if (!stop_requested() && wanted(arguments.filter, op.op + " " + op.shape)) {
         attempt(op.op + " " + op.shape, [&] { run_op(op, bench, table); });
@@ -129,7 +129,7 @@ int run_bench(const BenchArguments& arguments) {
     }
   }
   if (arguments.what != "ops") {
-    for (const ModelCase& model : model_cases(device)) {
+    for (const ModelCase& model : arguments.what == "lengths" ? length_cases(device) : model_cases(device)) {
       if (!stop_requested() && wanted(arguments.filter, model.model + " " + model.what + " " + model.shape)) {
         attempt(model.model + " " + model.shape, [&] { table.add_model(model, model.run(bench)); });
       }

@@ -49,5 +49,7 @@ struct ModelCase {
 };
 
 std::vector<ModelCase> model_cases(Device device);
+/// Training, and a forward pass alone, of one sequence that grows: in one piece, and in chunks.
+std::vector<ModelCase> length_cases(Device device);
 
 }  // namespace blockstate::apps

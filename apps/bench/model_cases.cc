@@ -69,14 +69,14 @@ ModelCase training(const Stack& stack, int64_t batch, int64_t length, int64_t ch
             reset_peak_memory(bench.device());
             ModelResult result;
             // As the trainer does it: the next batch is made while the device works.
-            model::ModelInput input = train::model_input(*model, tokens, true, 0);
+            model::ModelInput input = train::model_input(*model, tokens, true, 0, chunk);
             result.seconds = bench.median_wall(
                 [&] {
                   const train::PendingLoss loss =
                       train::accumulate_gradients(*model, tokens, input, {}, {.steps = chunk});
                   optimizer.start_step(1);
                   optimizer.clear_gradients();
-                  input = train::model_input(*model, tokens, true, 0);
+                  input = train::model_input(*model, tokens, true, 0, chunk);
                   loss.wait();
                   optimizer.finish_step();
                 },
@@ -93,14 +93,14 @@ ModelCase prefill(const Stack& stack, int64_t length, int64_t chunk, int64_t rep
             GradMode off(false);
             const auto model = build(stack, bench);
             const data::Batch tokens = random_batch(1, length, stack.vocabulary);
-            const model::ModelInput input = train::model_input(*model, tokens, false, 0);
+            const model::ModelInput input = train::model_input(*model, tokens, false, 0, chunk);
             reset_peak_memory(bench.device());
             ModelResult result;
             result.seconds = bench.median_wall(
                 [&] {
                   nn::CarryMap carry;
                   for (int64_t begin = 0; begin < length; begin += chunk) {
-                    model->run(train::slice_steps(input, begin, std::min(length, begin + chunk)), &carry);
+                    model->run(train::slice_steps(*model, input, begin, std::min(length, begin + chunk)), &carry);
                   }
                 },
                 repetitions);
@@ -165,6 +165,31 @@ std::vector<ModelCase> model_cases(Device device) {
           generation(large, 1, 128, 256),
           generation(large, 16, 128, 256),
           generation(large, 128, 128, 256)};
+}
+
+std::vector<ModelCase> length_cases(Device device) {
+  const bool gpu = device.kind == DeviceKind::kCuda;
+  const Stack mamba = gpu ? Stack{"mamba d256 x 8", "mamba * 8", 256, 16} : Stack{"mamba d32 x 2", "mamba * 2", 32, 16};
+  const Stack hybrid = gpu ? Stack{"hybrid d256 x 8", "(mamba * 3 block_state) * 2", 256, 16}
+                           : Stack{"hybrid d32 x 2", "mamba block_state", 32, 16};
+  const int64_t chunk = gpu ? 1 << 16 : 1 << 12;
+  const int first = gpu ? 16 : 12, last = gpu ? 24 : 16;
+  std::vector<ModelCase> cases;
+  for (const Stack& stack : {mamba, hybrid}) {
+    for (int power = first; power <= last; power += 2) {
+      const int64_t length = int64_t{1} << power;
+      if (power <= first + 4) {
+        cases.push_back(training(stack, 1, length, 0, 3));
+      }
+      if (length > chunk) {
+        cases.push_back(training(stack, 1, length, chunk, power < last ? 3 : 1));
+      }
+    }
+    for (int power = first; power <= last + 2; power += 2) {
+      cases.push_back(prefill(stack, int64_t{1} << power, chunk, power < last ? 3 : 1));
+    }
+  }
+  return cases;
 }
 
 }  // namespace blockstate::apps

@@ -16,6 +16,7 @@ namespace blockstate::apps {
 namespace {
 
 constexpr int64_t kWarmUps = 3;
+constexpr double kLongRun = 0.5;  // seconds
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
@@ -99,8 +100,11 @@ double Bench::median_wall(const std::function<void()>& run, int64_t repetitions)
     if (on_gpu(device_)) {
       kernels::cuda::synchronize(kernels::cuda::exec(device_.index));
     }
+    const double seconds = now() - begin;
     if (i >= 0) {
-      times.push_back(now() - begin);
+      times.push_back(seconds);
+    } else if (seconds > kLongRun) {
+      i = -1;  // a run this long is warm at its end
     }
   }
   return median_of(times);

@@ -46,9 +46,9 @@ Sequence plain_sequence(int64_t batch, int64_t length, int64_t offset, Device de
   return make_sequence(position, record, batch, offset, device);
 }
 
-Sequence Sequence::slice(int64_t begin, int64_t stop) const {
+Sequence Sequence::slice(int64_t begin, int64_t stop, Device device) const {
   Sequence part = make_sequence(host_position.slice(1, begin, stop), host_record.slice(1, begin, stop), records,
-                                offset + begin, position.device());
+                                offset + begin, device);
   part.training = training;
   part.random_key = random_key;
   return part;

@@ -30,8 +30,9 @@ struct Sequence {
   int64_t length() const { return position.size(1); }
   /// What kernels take: absent where every step is plain.
   Tensor kernel_position() const { return uniform ? Tensor() : position; }
-  /// Steps [begin, end) of the chunk.
-  Sequence slice(int64_t begin, int64_t end) const;
+  /// Steps [begin, stop) of the chunk, on the same device or another.
+  Sequence slice(int64_t begin, int64_t stop) const { return slice(begin, stop, position.device()); }
+  Sequence slice(int64_t begin, int64_t stop, Device device) const;
 };
 
 /// Derives end, known and uniform. position and record are (B, L) int64 on the CPU.

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "core/autograd/ops.h"
 #include "core/train/metrics.h"
 
 namespace blockstate::train {
@@ -14,23 +13,23 @@ std::string primary_metric(model::HeadKind head) {
 
 bool higher_is_better(model::HeadKind head) { return head != model::HeadKind::kLanguageModel; }
 
-Tensor batch_logits(const model::Model& model, const model::ModelInput& input, int64_t chunk) {
+void for_logits(const model::Model& model, const model::ModelInput& input, int64_t chunk,
+                const std::function<void(const Tensor& logits, int64_t begin, int64_t end)>& use) {
   GradMode off(false);
   const int64_t L = input.sequence.length();
   if (chunk <= 0 || chunk >= L) {
-    return model.forward(input).value();
+    use(model.forward(input).value(), 0, L);
+    return;
   }
   const bool per_step = model.shape().head != model::HeadKind::kClassify;
   nn::CarryMap carry;
-  std::vector<Variable> parts;
   for (int64_t begin = 0; begin < L; begin += chunk) {
     const int64_t end = std::min(L, begin + chunk);
-    const Variable logits = model.forward(slice_steps(input, begin, end), &carry);
+    const Tensor logits = model.forward(slice_steps(model, input, begin, end), &carry).value();
     if (per_step || end == L) {
-      parts.push_back(logits);
+      use(logits, begin, end);
     }
   }
-  return ops::concat(parts, per_step ? 1 : 0).value();
 }
 
 namespace {
@@ -50,16 +49,20 @@ Evaluation evaluate(const model::Model& model, data::Loader& loader, const Objec
   double loss_sum = 0;
   int64_t targets = 0;
   while (std::optional<data::Batch> batch = loader.next()) {
-    const model::ModelInput input = model_input(model, *batch, false, 0);
-    const Tensor logits = batch_logits(model, input, chunk);
-    const LossResult result = loss_of_logits(Variable(logits), batch->targets, objective, 1);
-    loss_sum += result.loss.value().item();
-    targets += result.targets;
-    if (head == model::HeadKind::kLanguageModel) {
-      language.add(result.loss.value().item(), result.targets);
-    } else {
-      classes.add(on_host(logits), batch->targets);
-    }
+    const model::ModelInput input = model_input(model, *batch, false, 0, chunk);
+    for_logits(model, input, chunk, [&](const Tensor& logits, int64_t begin, int64_t end) {
+      const Tensor wanted =
+          head == model::HeadKind::kClassify ? batch->targets : batch->targets.slice(1, begin, end).packed();
+      const LossResult result = loss_of_logits(Variable(logits), wanted, objective, 1);
+      const double loss = result.loss.value().item();
+      loss_sum += loss;
+      targets += result.targets;
+      if (head == model::HeadKind::kLanguageModel) {
+        language.add(loss, result.targets);
+      } else {
+        classes.add(on_host(logits), wanted);
+      }
+    });
   }
   Evaluation evaluation;
   evaluation.targets = targets;

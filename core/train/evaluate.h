@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <atomic>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -28,7 +28,9 @@ bool higher_is_better(model::HeadKind head);
 /// One pass in order. Dropout is off. chunk > 0 runs long examples through the carry in chunks of that many steps.
 Evaluation evaluate(const model::Model& model, data::Loader& loader, const Objective& objective, int64_t chunk = 0);
 
-/// Logits of a whole batch, in chunks through the carry where chunk > 0: (R, C), or (B, L, V).
-Tensor batch_logits(const model::Model& model, const model::ModelInput& input, int64_t chunk);
+/// Logits of a batch, in chunks through the carry where chunk > 0: hands on (B, steps, outputs) of steps [begin, end),
+/// or (R, outputs) at the end of a classifier's. Memory is that of one chunk.
+void for_logits(const model::Model& model, const model::ModelInput& input, int64_t chunk,
+                const std::function<void(const Tensor& logits, int64_t begin, int64_t end)>& use);
 
 }  // namespace blockstate::train

@@ -32,11 +32,11 @@ data::TargetKind target_kind(model::HeadKind head) {
   return data::TargetKind::kNone;
 }
 
-model::ModelInput slice_steps(const model::ModelInput& input, int64_t begin, int64_t end) {
+model::ModelInput slice_steps(const model::Model& model, const model::ModelInput& input, int64_t begin, int64_t end) {
   model::ModelInput part;
-  part.tokens = input.tokens.defined() ? input.tokens.slice(1, begin, end).packed() : Tensor();
-  part.frames = input.frames.defined() ? input.frames.slice(1, begin, end).packed() : Tensor();
-  part.sequence = input.sequence.slice(begin, end);
+  part.tokens = input.tokens.defined() ? input.tokens.slice(1, begin, end).packed().to(model.device()) : Tensor();
+  part.frames = input.frames.defined() ? input.frames.slice(1, begin, end).packed().to(model.device()) : Tensor();
+  part.sequence = input.sequence.slice(begin, end, model.device());
   return part;
 }
 
@@ -102,7 +102,7 @@ PendingLoss chunked_gradients(const model::Model& model, const data::Batch& batc
     GradMode off(false);
     nn::CarryMap carry;
     for (size_t i = 0; i + 1 < bounds.size(); ++i) {
-      model.run(slice_steps(input, bounds[i].first, bounds[i].second), &carry);
+      model.run(slice_steps(model, input, bounds[i].first, bounds[i].second), &carry);
       edges.push_back(moved(carry, keep, false));
     }
   }
@@ -113,7 +113,7 @@ PendingLoss chunked_gradients(const model::Model& model, const data::Batch& batc
     const nn::CarryMap leaves = moved(edges[i], model.device(), true);
     edges.pop_back();
     nn::CarryMap carry = leaves;
-    const Variable logits = model.forward(slice_steps(input, begin, end), &carry);
+    const Variable logits = model.forward(slice_steps(model, input, begin, end), &carry);
     std::vector<Variable> roots;
     std::vector<Tensor> grads;
     if (const auto part = chunk_loss(model, batch, logits, objective, begin, end)) {
@@ -145,7 +145,7 @@ PendingLoss truncated_gradients(const model::Model& model, const data::Batch& ba
   PendingLoss loss;
   nn::CarryMap carry;
   for (const auto& [begin, end] : chunk_bounds(input.sequence.length(), chunk)) {
-    const Variable logits = model.forward(slice_steps(input, begin, end), &carry);
+    const Variable logits = model.forward(slice_steps(model, input, begin, end), &carry);
     const auto part = chunk_loss(model, batch, logits, objective, begin, end);
     loss.parts.push_back(part->loss.value());
     backward(part->loss);
@@ -156,15 +156,17 @@ PendingLoss truncated_gradients(const model::Model& model, const data::Batch& ba
 
 }  // namespace
 
-model::ModelInput model_input(const model::Model& model, const data::Batch& batch, bool training, uint64_t random_key) {
+model::ModelInput model_input(const model::Model& model, const data::Batch& batch, bool training, uint64_t random_key,
+                              int64_t chunk) {
+  const Device device = chunk > 0 && chunk < batch.length() ? Device{} : model.device();
   model::ModelInput input;
   if (batch.tokens.defined()) {
     const model::ModelShape& shape = model.shape();
     check_ids("token", batch.tokens, shape.vocabulary + (shape.start_token ? 1 : 0));
   }
-  input.tokens = batch.tokens.to(model.device());
-  input.frames = batch.frames.defined() ? batch.frames.to(model.dtype()).to(model.device()) : Tensor();
-  input.sequence = nn::make_sequence(batch.position, batch.record, batch.records, 0, model.device());
+  input.tokens = batch.tokens.to(device);
+  input.frames = batch.frames.defined() ? batch.frames.to(model.dtype()).to(device) : Tensor();
+  input.sequence = nn::make_sequence(batch.position, batch.record, batch.records, 0, device);
   input.sequence.training = training;
   input.sequence.random_key = random_key;
   return input;

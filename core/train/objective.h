@@ -21,11 +21,14 @@ struct LossResult {
   int64_t targets = 0;  ///< rows that count
 };
 
-/// A batch as a model takes it. `random_key` mixes seed and step; dropout draws from it when `training`.
-model::ModelInput model_input(const model::Model& model, const data::Batch& batch, bool training, uint64_t random_key);
+/// A batch as a model takes it, on the model's device; where it will be taken in chunks of fewer than its steps, in
+/// host memory, from which slice_steps brings each chunk. `random_key` mixes seed and step; dropout draws from it when
+/// `training`.
+model::ModelInput model_input(const model::Model& model, const data::Batch& batch, bool training, uint64_t random_key,
+                              int64_t chunk = 0);
 
-/// Steps [begin, end) of an input: a chunk.
-model::ModelInput slice_steps(const model::ModelInput& input, int64_t begin, int64_t end);
+/// Steps [begin, end) of an input, a chunk, on the model's device.
+model::ModelInput slice_steps(const model::Model& model, const model::ModelInput& input, int64_t begin, int64_t end);
 
 /// Sum of the row losses of logits (..., outputs) against targets (...), divided by `target_count`.
 LossResult loss_of_logits(const Variable& logits, const Tensor& targets, const Objective& objective,
@@ -53,6 +56,7 @@ struct Chunking {
 /// gradients unless truncated: forward keeps only the carries at chunk edges, backward runs over the chunks in reverse
 /// and recomputes inside each. The loss is the mean over the batch's targets. Error where gradients are to be truncated
 /// and the loss is not one of every step.
+/// `input` may lie in host memory where it is taken in chunks.
 PendingLoss accumulate_gradients(const model::Model& model, const data::Batch& batch, const model::ModelInput& input,
                                  const Objective& objective, const Chunking& chunking = {});
 

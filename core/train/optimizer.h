@@ -71,7 +71,7 @@ class AdamW {
   OptimizerConfig config_;
   std::vector<Slot> slots_;
   int64_t steps_ = 0;
-  StepReport report_;   // of the step begun
+  StepReport report_;  // of the step begun
   Tensor gpu_report_;  // a kernels::AdamWReport; defined while a GPU works on it
 };
 

@@ -58,7 +58,7 @@ Trainer::Prepared Trainer::prepare(int64_t step) {
   prepared.batch = data::cut_records(*batch, warmed_up_length(options_.length, step, batch->length()));
   prepared.loader_position = loader_.position();
   const uint64_t key = mix_key(mix_key(options_.seed, kDropoutPurpose), static_cast<uint64_t>(step));
-  prepared.input = model_input(model_, prepared.batch, true, key);
+  prepared.input = model_input(model_, prepared.batch, true, key, options_.chunking.steps);
   return prepared;
 }
 

@@ -2,6 +2,7 @@
 // The whole model: exact gradients over chunks, packed and padded batches, and what its configuration refuses.
 #include <catch2/catch.hpp>
 
+#include "core/autograd/ops.h"
 #include "core/model/block_pattern.h"
 #include "core/model/generator.h"
 #include "core/model/model.h"
@@ -127,7 +128,10 @@ void check_chunks(const ModelConfig& config, HeadKind head) {
 
 Tensor logits_of(const model::Model& model, const std::vector<data::Example>& examples, HeadKind head, DType dtype,
                  int64_t chunk = 0) {
-  return train::batch_logits(model, train::model_input(model, batch_of(examples, head), false, 0), chunk);
+  std::vector<Variable> parts;
+  train::for_logits(model, train::model_input(model, batch_of(examples, head), false, 0, chunk), chunk,
+                    [&](const Tensor& logits, int64_t, int64_t) { parts.emplace_back(logits); });
+  return ops::concat(parts, head == HeadKind::kClassify ? 0 : 1).value();
 }
 
 }  // namespace
