@@ -32,8 +32,8 @@ template <class T, class P = T>
 struct DiagonalScanStatesBackward {
   View<T, 3> du;
   View<P, 3> da;
-  View<P, 4> dinitial;         // absent: not wanted
-  View<const P, 5> dstates;    // absent: 0, as the next
+  View<P, 4> dinitial;       // absent: not wanted
+  View<const P, 5> dstates;  // absent: 0, as the next
   View<const P, 4> dfinal;
   DiagonalScanStatesForward<T, P> forward;  // its inputs and checkpoint; states and final are not read
 };

@@ -79,8 +79,8 @@ inline WindowGroup one_window(const ScanWindows& windows, int64_t batch, int64_t
   return {0, batch, index, 1, windows.begin(index), windows.steps(index)};
 }
 
-/// True where the rows of a view over (B, L, ...) follow each other without gaps, so that windows of all of them are the
-/// rows of one batch.
+/// True where the rows of a view over (B, L, ...) follow each other without gaps, so that windows of all of them are
+/// the rows of one batch.
 template <class T, int R>
 bool rows_join(const View<T, R>& view) {
   return !view || view.size[0] <= 1 || view.stride[0] == view.size[1] * view.stride[1];

@@ -13,8 +13,8 @@ namespace blockstate::kernels::cpu {
 
 /// Calls scan(window, state before, state after). states (B, finished windows, ...), final and initial (B, ...).
 template <class T, int R, class Scan>
-void scan_in_order(const ScanWindows& windows, const View<T, R + 1>& states, View<T, R> final,
-                   View<const T, R> initial, const Scan& scan) {
+void scan_in_order(const ScanWindows& windows, const View<T, R + 1>& states, View<T, R> final, View<const T, R> initial,
+                   const Scan& scan) {
   const int64_t batch = states.size[0];
   int64_t row = 1;
   for (int i = 2; i <= R; ++i) {

@@ -17,8 +17,8 @@ inline constexpr float kFaint = 24.0f;
 inline constexpr float kNegligible = 36.0f;
 inline constexpr float kForgotten = 127.0f;
 
-/// Windows of time, each cut into pieces of `steps` from its start, the last of them shorter or empty. The first `count`
-/// of all pieces are walked.
+/// Windows of time, each cut into pieces of `steps` from its start, the last of them shorter or empty. The first
+/// `count` of all pieces are walked.
 struct Pieces {
   ScanWindows windows;
   int64_t steps;
@@ -111,7 +111,8 @@ __global__ void __launch_bounds__(kTileThreads, 4)
     load_tile(begin + (tiles - 1) * kTileSteps);
   }
   for (int64_t tile = tiles - 1; tile >= 0; --tile) {
-    TileSteps steps = tile_steps<kPosition>(args.position, b, begin + tile * kTileSteps, end - begin - tile * kTileSteps);
+    TileSteps steps =
+        tile_steps<kPosition>(args.position, b, begin + tile * kTileSteps, end - begin - tile * kTileSteps);
     if (kPosition && steps.starts != 0) {
       cut = true;
       steps.valid &= 0xffffffffu << (31 - __clz(static_cast<int>(steps.starts)));

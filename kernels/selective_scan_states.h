@@ -40,9 +40,9 @@ struct SelectiveScanStatesBackward {
   View<T, 3> ddelta;
   View<P, 2> dA;
   View<T, 3> dB;
-  View<P, 1> ddelta_bias;                    // absent: not wanted, as the next
+  View<P, 1> ddelta_bias;  // absent: not wanted, as the next
   View<P, 3> dinitial;
-  View<const P, 4> dstates;                  // absent: 0, as the next
+  View<const P, 4> dstates;  // absent: 0, as the next
   View<const P, 3> dfinal;
   SelectiveScanStatesForward<T, P> forward;  // its inputs, checkpoint and decay; states and final are not read
 };

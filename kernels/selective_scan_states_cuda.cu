@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Forward: what every piece of time leaves in the state is found side by side (selective_scan_pieces.cuh), and a fold
 // over the pieces gives the states. Pieces are the steps between checkpoints where a backward follows, windows where
-// none does. Backward: a fold over the windows gives the gradients of the states after each, then all windows go back as
-// the rows of one scan.
+// none does. Backward: a fold over the windows gives the gradients of the states after each, then all windows go back
+// as the rows of one scan.
 #include "kernels/selective_scan_pieces.cuh"
 #include "kernels/selective_scan_states_check.h"
 
@@ -14,10 +14,10 @@ constexpr const char* kName = "selective_scan_states";
 
 struct StatesFold {
   View<const float, 3> initial;
-  const float *left, *factor;                   // (B, pieces, D, N)
-  float *states, *final, *checkpoint, *decay;   // (B, G, D, N), (B, D, N), (B, K, C, D, N), (B, K, D, N), or null
+  const float *left, *factor;                  // (B, pieces, D, N)
+  float *states, *final, *checkpoint, *decay;  // (B, G, D, N), (B, D, N), (B, K, C, D, N), (B, K, D, N), or null
   int64_t pieces, of_window, windows, finished;
-  int64_t width, states_each, row;              // row: D * N
+  int64_t width, states_each, row;  // row: D * N
 };
 
 /// A thread a state.
@@ -60,9 +60,9 @@ __global__ void __launch_bounds__(kThreads) fold_states(const __grid_constant__ 
 struct GradientFold {
   View<const float, 3> dfinal;
   View<float, 3> dinitial;
-  const float* dstates;        // (B, G, D, N), or null
-  const float* decay;          // (B, K, D, N)
-  float* gradient;             // (B, K, D, N): of the state after each window, by everything after it
+  const float* dstates;  // (B, G, D, N), or null
+  const float* decay;    // (B, K, D, N)
+  float* gradient;       // (B, K, D, N): of the state after each window, by everything after it
   int64_t windows, finished, width, states_each, row;
 };
 
@@ -105,9 +105,9 @@ void forward(const Exec& exec, const SelectiveScanStatesForward<T, float>& args)
   if (pieces.count > 0) {
     scan::walk_back(exec, scan_of(args, {0, batch, 0, 1, 0, windows.length}), pieces, left.get(), factor.get());
   }
-  const StatesFold fold{args.initial,       left.get(),      factor.get(),       args.states.data,
-                        args.final.data,    args.checkpoint.data, args.decay.data, pieces.count,
-                        pieces.of_window,   windows.count(), windows.finished(), width, states, width * states};
+  const StatesFold fold{args.initial,         left.get(),      factor.get(), args.states.data, args.final.data,
+                        args.checkpoint.data, args.decay.data, pieces.count, pieces.of_window, windows.count(),
+                        windows.finished(),   width,           states,       width * states};
   fold_states<<<blocks_for(count), kThreads, 0, stream_of(exec)>>>(fold, count);
   check_launch(exec, kName);
 }
@@ -122,8 +122,9 @@ void backward(const Exec& exec, const SelectiveScanStatesBackward<T, float>& arg
     return;
   }
   const Scratch<float> memory(exec, windows * count);
-  const GradientFold fold{args.dfinal,   args.dinitial, args.dstates.data, f.decay.data, memory.get(), windows,
-                          f.windows.finished(), width, states,            width * states};
+  const GradientFold fold{args.dfinal,  args.dinitial, args.dstates.data,    f.decay.data,
+                          memory.get(), windows,       f.windows.finished(), width,
+                          states,       width * states};
   fold_gradients<<<blocks_for(count), kThreads, 0, stream_of(exec)>>>(fold, count);
   check_launch(exec, kName);
 

@@ -92,8 +92,8 @@ struct States {
   Variable at_ends;  ///< (B, finished windows, ...)
   Variable final;    ///< (B, ...) after the last step
 };
-/// The states alone, at the ends of windows (kernels/scan_windows.h): the first ends `first` steps (1 .. window) into the
-/// chunk. kernels/selective_scan_states.h; C, D and z are not read.
+/// The states alone, at the ends of windows (kernels/scan_windows.h): the first ends `first` steps (1 .. window) into
+/// the chunk. kernels/selective_scan_states.h; C, D and z are not read.
 States selective_scan_states(const SelectiveScanInputs& in, const Tensor& position, int64_t first, int64_t window);
 /// kernels/diagonal_scan_states.h
 States diagonal_scan_states(const Variable& u, const Variable& a, const Variable& initial, const Tensor& position,

@@ -59,8 +59,7 @@ States selective_scan_states(const SelectiveScanInputs& in, const Tensor& positi
   });
   auto outputs = record(
       "selective_scan_states", {at_ends, final}, {in.u, in.delta, in.A, in.B, in.delta_bias, in.initial},
-      [inputs, u, delta, b, A = in.A.value(), bias = in.delta_bias.value(),
-       start](const std::vector<Tensor>& grads) {
+      [inputs, u, delta, b, A = in.A.value(), bias = in.delta_bias.value(), start](const std::vector<Tensor>& grads) {
         Tensor du = empty_like(u), ddelta = empty_like(delta), dB = empty_like(b);
         Tensor dA = zeros_like(A), dbias = zeros_like(bias);
         Tensor dinitial = start.defined() ? empty_like(start) : Tensor();

@@ -95,8 +95,7 @@ Variable Mamba::forward(const Variable& x, const Sequence& sequence, const Carry
   return out_proj_->forward(scan.y);
 }
 
-Variable Mamba::states_at_window_ends(const Variable& x, const Sequence& sequence, int64_t window,
-                                      const Carry& carry) {
+Variable Mamba::states_at_window_ends(const Variable& x, const Sequence& sequence, int64_t window, const Carry& carry) {
   const Projected in = project(x, sequence, carry);
   const ops::States states =
       ops::selective_scan_states({in.u, in.delta, decay(), in.B, {}, {}, {}, dt_bias_, carry.get("ssm")},
