@@ -87,6 +87,18 @@ WithState selective_scan(const SelectiveScanInputs& in, const Tensor& position, 
 /// kernels/diagonal_scan.h. a, c (D, P, 2); D, initial may be absent.
 WithState diagonal_scan(const Variable& u, const Variable& a, const Variable& c, const Variable& D,
                         const Variable& initial, const Tensor& position, bool want_state);
+
+struct States {
+  Variable at_ends;  ///< (B, finished windows, ...)
+  Variable final;    ///< (B, ...) after the last step
+};
+/// The states alone, at the ends of windows (kernels/scan_windows.h): the first ends `first` steps (1 .. window) into
+/// the chunk. kernels/selective_scan_states.h; C, D and z are not read.
+States selective_scan_states(const SelectiveScanInputs& in, const Tensor& position, int64_t first, int64_t window);
+/// kernels/diagonal_scan_states.h
+States diagonal_scan_states(const Variable& u, const Variable& a, const Variable& initial, const Tensor& position,
+                            int64_t first, int64_t window);
+
 struct Discretized {
   Variable a;
   Variable c;

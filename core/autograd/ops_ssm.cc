@@ -5,7 +5,6 @@
 #include "kernels/causal_conv1d.h"
 #include "kernels/diagonal_scan.h"
 #include "kernels/selective_scan.h"
-#include "kernels/state_readout.h"
 
 namespace blockstate::ops {
 namespace {
@@ -294,28 +293,6 @@ Discretized s4d_discretize(const Variable& log_dt, const Variable& log_real, con
                           return std::vector<Tensor>{ddt, dreal, dimag, dB, dC};
                         });
   return {outputs[0], outputs[1]};
-}
-
-Variable state_readout(const Variable& state, const Variable& weight) {
-  const Tensor h = state.value().packed();
-  require(h.rank() == 3 && weight.value().rank() == 3 && h.size(1) == weight.size(1) && h.size(2) == weight.size(2),
-          "state_readout: state of shape ", shape_text(state.shape()), " but weight of shape ",
-          shape_text(weight.shape()));
-  Tensor y = Tensor::empty({h.size(0), weight.size(0), h.size(1)}, h.dtype(), h.device());
-  dispatch_exact(h, "state_readout", [&](auto on) {
-    using T = typename decltype(on)::Value;
-    BLOCKSTATE_KERNEL(on, state_readout_forward, y.view<T, 3>(), h.view<T, 3>(), weight.value().view<T, 3>());
-  });
-  return record_one("state_readout", y, {state, weight}, [h, w = weight.value()](const Tensor& dy) {
-    Tensor dh = empty_like(h);
-    Tensor dw = zeros_like(w);
-    dispatch_exact(h, "state_readout", [&](auto on) {
-      using T = typename decltype(on)::Value;
-      BLOCKSTATE_KERNEL(on, state_readout_backward, dh.view<T, 3>(), dw.view<T, 3>(), dy.view<T, 3>(), h.view<T, 3>(),
-                        w.view<T, 3>());
-    });
-    return std::vector<Tensor>{dh, dw};
-  });
 }
 
 }  // namespace blockstate::ops

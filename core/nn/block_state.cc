@@ -15,18 +15,6 @@ const config::EnumNames<BlockStateVariant> kVariantNames = {{"SH", BlockStateVar
 const config::EnumNames<PositionKind> kPositionNames = {
     {"none", PositionKind::kNone}, {"rotary", PositionKind::kRotary}, {"t5", PositionKind::kT5}};
 
-/// Lengths of the runs that window ends cut the chunk into; the last may be an unfinished window.
-std::vector<int64_t> window_runs(int64_t offset, int64_t length, int64_t window) {
-  std::vector<int64_t> runs;
-  int64_t begin = 0;
-  while (begin < length) {
-    const int64_t run = std::min(length - begin, window - (offset + begin) % window);
-    runs.push_back(run);
-    begin += run;
-  }
-  return runs;
-}
-
 /// (B, groups * S): 0 .. S-1 over and over.
 Tensor repeated_ids(int64_t B, int64_t groups, int64_t S, Device device) {
   Tensor ids = Tensor::empty({B, groups * S}, DType::kInt64);
@@ -122,10 +110,9 @@ Variable BlockState::same_window_context(const Variable& x, const Variable& q, c
 Variable BlockState::previous_window_context(const Variable& x, const Variable& q, const Sequence& sequence,
                                              const Carry& carry) {
   const int64_t B = x.size(0), S = config_.states, W = config_.window, offset = sequence.offset;
-  const int64_t after = offset + sequence.length();
   // Without a carry nobody reads the context of the last window: the SSM stops where that window starts.
-  const int64_t needed = carry.wanted() ? sequence.length() : std::max<int64_t>(0, (after - 1) / W * W - offset);
-  const int64_t groups = carry.wanted() ? after / W - offset / W : needed / W + (offset % W != 0 && needed > 0);
+  const int64_t last_start = (offset + sequence.length() - 1) / W * W - offset;
+  const int64_t needed = carry.wanted() ? sequence.length() : std::max<int64_t>(0, last_start);
 
   const Carry kept = carry.child("context");
   Variable k = kept.get("k"), v = kept.get("v");
@@ -134,17 +121,18 @@ Variable BlockState::previous_window_context(const Variable& x, const Variable& 
     v = k;
   }
   std::vector<Variable> keys = {k}, values = {v};
-  std::vector<Variable> states;
+  Variable states;
   if (needed > 0) {
-    const std::vector<int64_t> runs = window_runs(offset, needed, W);
-    states = ssms_[0]->states_after(ops::slice(x, 1, 0, needed), sequence.slice(0, needed), runs, carry.child("ssm"));
+    const bool all = needed == sequence.length();
+    states = ssms_[0]->states_at_window_ends(all ? x : ops::slice(x, 1, 0, needed),
+                                             all ? sequence : sequence.slice(0, needed), W, carry.child("ssm"));
   }
+  const int64_t groups = needed > 0 ? states.size(1) : 0;
   if (groups > 0) {
-    std::vector<Variable> contexts;
-    for (int64_t i = 0; i < groups; ++i) {
-      contexts.push_back(ops::state_readout(states[i], readout_));
-    }
-    const Variable normed = context_norms_[0]->forward(ops::concat(contexts, 1), {}, x.dtype()).y;
+    const Variable contexts =
+        ops::state_readout(ops::reshape(states, {B * groups, states.size(2), states.size(3)}), readout_);
+    const Variable rows = ops::reshape(contexts, {B, groups * S, states.size(2)});
+    const Variable normed = context_norms_[0]->forward(rows, {}, x.dtype()).y;
     const auto kv = context_kv_[0]->split(normed, {width_, width_});
     const Variable ids = ops::embedding(repeated_ids(B, groups, S, x.value().device()), context_ids_);
     keys.push_back(ops::add(kv[0], ops::cast(ids, kv[0].dtype())));

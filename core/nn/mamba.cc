@@ -67,8 +67,8 @@ Mamba::Projected Mamba::project(const Variable& x, const Sequence& sequence, con
     sizes.push_back(config_.state);
   }
   const auto selected = x_proj_->split(conv.y, sizes);
-  // The bias of dt is added inside the scan, before the softplus. Without outputs any C will do.
-  return {conv.y, ops::linear(selected[0], dt_weight_), selected[1], outputs ? selected[2] : selected[1].detach(),
+  // The bias of dt is added inside the scan, before the softplus.
+  return {conv.y, ops::linear(selected[0], dt_weight_), selected[1], outputs ? selected[2] : Variable(),
           outputs ? halves[1] : Variable()};
 }
 
@@ -95,23 +95,15 @@ Variable Mamba::forward(const Variable& x, const Sequence& sequence, const Carry
   return out_proj_->forward(scan.y);
 }
 
-std::vector<Variable> Mamba::states_after(const Variable& x, const Sequence& sequence, const std::vector<int64_t>& runs,
-                                          const Carry& carry) {
+Variable Mamba::states_at_window_ends(const Variable& x, const Sequence& sequence, int64_t window, const Carry& carry) {
   const Projected in = project(x, sequence, carry);
-  const Variable A = decay();
-  const auto u = ops::split(in.u, 1, runs), delta = ops::split(in.delta, 1, runs);
-  const auto B = ops::split(in.B, 1, runs), C = ops::split(in.C, 1, runs);
-  std::vector<Variable> states;
-  Variable state = carry.get("ssm");
-  int64_t begin = 0;
-  for (size_t i = 0; i < runs.size(); ++i) {
-    const Tensor position = sequence.uniform ? Tensor() : sequence.position.slice(1, begin, begin + runs[i]);
-    state = ops::selective_scan({u[i], delta[i], A, B[i], C[i], {}, {}, dt_bias_, state}, position, true).state;
-    states.push_back(state);
-    begin += runs[i];
+  const ops::States states =
+      ops::selective_scan_states({in.u, in.delta, decay(), in.B, {}, {}, {}, dt_bias_, carry.get("ssm")},
+                                 sequence.kernel_position(), first_window(sequence, window), window);
+  if (carry.wanted()) {
+    carry.set("ssm", states.final);
   }
-  carry.set("ssm", state);
-  return states;
+  return states.at_ends;
 }
 
 int64_t Mamba::carry_bytes(int64_t) const { return 4 * inner_ * (config_.conv - 1 + config_.state); }

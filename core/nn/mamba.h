@@ -28,8 +28,8 @@ class Mamba : public Ssm {
         SsmUse use = SsmUse::kOutputs);
 
   Variable forward(const Variable& x, const Sequence& sequence, const Carry& carry) override;
-  std::vector<Variable> states_after(const Variable& x, const Sequence& sequence, const std::vector<int64_t>& runs,
-                                     const Carry& carry) override;
+  Variable states_at_window_ends(const Variable& x, const Sequence& sequence, int64_t window,
+                                 const Carry& carry) override;
   MemoryClass memory_class() const override { return MemoryClass::kBounded; }
   int64_t carry_bytes(int64_t length) const override;
   int64_t state_channels() const override { return inner_; }
@@ -37,7 +37,7 @@ class Mamba : public Ssm {
 
  private:
   struct Projected {
-    Variable u, delta, B, C, z;
+    Variable u, delta, B, C, z;  ///< C and z are for outputs alone
   };
   Projected project(const Variable& x, const Sequence& sequence, const Carry& carry) const;
 

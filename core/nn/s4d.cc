@@ -60,21 +60,14 @@ Variable S4d::forward(const Variable& x, const Sequence& sequence, const Carry& 
   return ops::gated(halves[0], halves[1], kernels::Activation::kSigmoid);
 }
 
-std::vector<Variable> S4d::states_after(const Variable& x, const Sequence& sequence, const std::vector<int64_t>& runs,
-                                        const Carry& carry) {
+Variable S4d::states_at_window_ends(const Variable& x, const Sequence& sequence, int64_t window, const Carry& carry) {
   const ops::Discretized system = ops::s4d_discretize(log_dt_, log_real_, imaginary_, B_, C_);
-  const std::vector<Variable> u = ops::split(x, 1, runs);
-  std::vector<Variable> states;
-  Variable state = carry.get("ssm");
-  int64_t begin = 0;
-  for (size_t i = 0; i < runs.size(); ++i) {
-    const Tensor position = sequence.uniform ? Tensor() : sequence.position.slice(1, begin, begin + runs[i]);
-    state = ops::diagonal_scan(u[i], system.a, system.c, {}, state, position, true).state;
-    states.push_back(ops::reshape(state, {x.size(0), width_, config_.state}));
-    begin += runs[i];
+  const ops::States states = ops::diagonal_scan_states(x, system.a, carry.get("ssm"), sequence.kernel_position(),
+                                                       first_window(sequence, window), window);
+  if (carry.wanted()) {
+    carry.set("ssm", states.final);
   }
-  carry.set("ssm", state);
-  return states;
+  return ops::reshape(states.at_ends, {x.size(0), states.at_ends.size(1), width_, config_.state});
 }
 
 }  // namespace blockstate::nn

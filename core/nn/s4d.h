@@ -26,8 +26,8 @@ class S4d : public Ssm {
       SsmUse use = SsmUse::kOutputs);
 
   Variable forward(const Variable& x, const Sequence& sequence, const Carry& carry) override;
-  std::vector<Variable> states_after(const Variable& x, const Sequence& sequence, const std::vector<int64_t>& runs,
-                                     const Carry& carry) override;
+  Variable states_at_window_ends(const Variable& x, const Sequence& sequence, int64_t window,
+                                 const Carry& carry) override;
   MemoryClass memory_class() const override { return MemoryClass::kBounded; }
   int64_t carry_bytes(int64_t) const override { return 4 * width_ * config_.state; }
   int64_t state_channels() const override { return width_; }

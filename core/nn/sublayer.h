@@ -47,10 +47,14 @@ class Ssm : public Sublayer {
   /// The state of one row is (state_channels, state_size) numbers.
   virtual int64_t state_channels() const = 0;
   virtual int64_t state_size() const = 0;
-  /// The states (B, state_channels, state_size) after each of the runs of steps that the chunk is cut into. A run is a
-  /// chunk with a carry like any other.
-  virtual std::vector<Variable> states_after(const Variable& x, const Sequence& sequence,
-                                             const std::vector<int64_t>& runs, const Carry& carry) = 0;
+  /// The states (B, windows that end in the chunk, state_channels, state_size) after the last step of each window.
+  /// Windows of `window` steps count from the start of the row.
+  virtual Variable states_at_window_ends(const Variable& x, const Sequence& sequence, int64_t window,
+                                         const Carry& carry) = 0;
+
+ protected:
+  /// Steps of the chunk up to the first window end: 1 .. window.
+  static int64_t first_window(const Sequence& sequence, int64_t window) { return window - sequence.offset % window; }
 };
 
 }  // namespace blockstate::nn
