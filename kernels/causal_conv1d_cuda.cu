@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/causal_conv1d_cuda.cuh"
+#include "kernels/cuda_launch.cuh"
 
 namespace blockstate::kernels::cuda {
 namespace {
 
 constexpr const char* kOp = "causal_conv1d";
 constexpr int64_t kForwardSteps = 24;  // of a segment, unless the sequence is very long
+constexpr int kStepThreads = 64;
+constexpr int64_t kStepRows = 65535;  // the most that launch_step can take
 
 __device__ inline float silu(float a) { return __fdividef(a, 1.0f + __expf(-a)); }
 
@@ -96,6 +99,59 @@ __global__ void __launch_bounds__(kConvThreads) final_kernel(const CausalConv1dF
   }
 }
 
+/// One step of every row, with the state after it. Each thread reads what it overwrites before it writes.
+template <class T, int kTaps, int kWidth>
+__global__ void __launch_bounds__(kStepThreads) step_kernel(const CausalConv1dForward<T, float> args) {
+  const int64_t channel = (int64_t{blockIdx.x} * kStepThreads + threadIdx.x) * kWidth, b = blockIdx.y;
+  const int kept = static_cast<int>(args.weight.size[1]) - 1;
+  const bool exists = channel < args.x.size[2];
+  let_next_begin();
+  if (exists) {
+    for (int c = 0; c < kWidth; ++c) {
+      prefetch_to_l2(&args.weight(channel + c, 0));
+    }
+  }
+  wait_for_earlier_work();
+  if (!exists) {
+    return;
+  }
+  const int64_t at = args.position ? args.position(b, 0) : kept;
+  float tap[kTaps][kWidth], constant[kWidth], past[kTaps][kWidth], out[kWidth];
+  load_taps(args.weight, args.bias, channel, tap, constant);
+  load_past(args.x, args.initial, kept, b, 0, channel, past);
+  const Raw<T, kWidth> now = load_raw<T, kWidth>(&args.x(b, 0, channel));
+#pragma unroll
+  for (int c = 0; c < kWidth; ++c) {
+    past[0][c] = element(now, c);
+    float a = constant[c];
+#pragma unroll
+    for (int j = kTaps - 1; j >= 0; --j) {
+      past[j][c] = at >= 0 && j > at ? 0.0f : past[j][c];
+      a = fmaf(tap[j][c], past[j][c], a);
+    }
+    out[c] = at < 0 ? 0.0f : args.silu ? silu(a) : a;
+  }
+  store_raw<T, kWidth>(&args.y(b, 0, channel), out);
+  if (args.final) {
+    const int moved = at < 0 ? 1 : 0;  // padding hands the state on
+#pragma unroll
+    for (int j = 0; j < kTaps; ++j) {
+      const int k = kept - 1 - j + moved;
+      if (k >= 0 && k < kept) {
+        store_raw<T, kWidth>(&args.final(b, k, channel), past[j]);
+      }
+    }
+  }
+}
+
+template <class T, int kWidth>
+void launch_step(const Exec& exec, const CausalConv1dForward<T, float>& args) {
+  const dim3 grid(static_cast<unsigned>(ceil_div<int64_t>(args.x.size[2], kStepThreads * kWidth)),
+                  static_cast<unsigned>(args.x.size[0]));
+  args.weight.size[1] > 4 ? launch_early<step_kernel<T, 8, kWidth>>(exec, kOp, grid, kStepThreads, 0, args)
+                          : launch_early<step_kernel<T, 4, kWidth>>(exec, kOp, grid, kStepThreads, 0, args);
+}
+
 template <class T, int kTaps, int kWidth, bool kLimited>
 void launch(const Exec& exec, const CausalConv1dForward<T, float>& args) {
   const ConvPlan plan(args.x.size[0], args.x.size[1], args.x.size[2], kWidth, kForwardSteps);
@@ -126,6 +182,15 @@ void causal_conv1d_forward(const Exec& exec, const CausalConv1dForward<T, float>
   constexpr int kWidth = 16 / static_cast<int>(sizeof(T));
   const bool packs = args.x.size[2] % kWidth == 0 && packs_fit<kWidth>(args.x) && packs_fit<kWidth>(args.y) &&
                      packs_fit<kWidth>(args.initial);
+  if (args.x.size[1] == 1 && args.x.size[0] <= kStepRows) {
+    // Narrow packs: the work is small and should be spread wide.
+    constexpr int kNarrow = 4 / static_cast<int>(sizeof(T));
+    const bool narrow_packs = args.x.size[2] % kNarrow == 0 && packs_fit<kNarrow>(args.x) &&
+                              packs_fit<kNarrow>(args.y) && packs_fit<kNarrow>(args.initial) &&
+                              packs_fit<kNarrow>(args.final);
+    narrow_packs ? launch_step<T, kNarrow>(exec, args) : launch_step<T, 1>(exec, args);
+    return;
+  }
   if (args.x.size[1] > 0) {
     packs ? launch_taps<T, kWidth>(exec, args) : launch_taps<T, 1>(exec, args);
   }

@@ -83,6 +83,10 @@ struct SelectiveScanInputs {
 };
 /// kernels/selective_scan.h
 WithState selective_scan(const SelectiveScanInputs& in, const Tensor& position, bool want_state);
+/// kernels/selective_scan_step.h: one step, where `in.delta` (B, 1, R) times delta_weight (D, R) transposed gives delta.
+/// Only while no gradients are recorded.
+WithState selective_scan_step(const SelectiveScanInputs& in, const Variable& delta_weight, const Tensor& position,
+                              bool want_state);
 
 /// kernels/diagonal_scan.h. a, c (D, P, 2); D, initial may be absent.
 WithState diagonal_scan(const Variable& u, const Variable& a, const Variable& c, const Variable& D,

@@ -5,6 +5,7 @@
 #include "kernels/causal_conv1d.h"
 #include "kernels/diagonal_scan.h"
 #include "kernels/selective_scan.h"
+#include "kernels/selective_scan_step.h"
 #include "kernels/state_readout.h"
 
 namespace blockstate::ops {
@@ -181,6 +182,45 @@ WithState selective_scan(const SelectiveScanInputs& in, const Tensor& position, 
   auto outputs =
       record("selective_scan", {y, final}, {in.u, in.delta, in.A, in.B, in.C, in.D, in.z, in.delta_bias, in.initial},
              [saved](const std::vector<Tensor>& grads) { return selective_scan_backward(saved, grads); });
+  return {outputs[0], outputs[1]};
+}
+
+WithState selective_scan_step(const SelectiveScanInputs& in, const Variable& delta_weight, const Tensor& position,
+                              bool want_state) {
+  require(!grad_enabled(), "selective_scan_step has no backward");
+  const ScanTensors inputs{rows_ready(in.u.value()),
+                           Tensor(),
+                           in.A.value(),
+                           rows_ready(in.B.value()),
+                           rows_ready(in.C.value()),
+                           in.D.value(),
+                           rows_ready(in.z.value()),
+                           in.delta_bias.value(),
+                           in.initial.value(),
+                           Tensor(),
+                           position};
+  const Tensor low = rows_ready(in.delta.value());
+  const Tensor weight = rounded_value(delta_weight, low.dtype());
+  Tensor y = Tensor::empty(in.u.shape(), inputs.u.dtype(), inputs.u.device());
+  Tensor final;
+  if (want_state) {
+    final = state_place(inputs.initial, {in.u.size(0), in.A.size(0), in.A.size(1)}, state_dtype(inputs.u), y.device());
+  }
+  dispatch(inputs.u, "selective_scan_step", [&](auto on) {
+    using T = typename decltype(on)::Value;
+    using P = typename decltype(on)::Parameter;
+    kernels::SelectiveScanStep<T, P> args;
+    args.scan = inputs.args<T, P>();
+    args.scan.y = y.view<T, 3>();
+    args.scan.final = final.view<P, 3>();
+    args.low = low.rows<T>();
+    args.delta_weight = weight.view<T, 2>();
+    BLOCKSTATE_KERNEL(on, selective_scan_step, args);
+    profile::add_flops(static_cast<double>(inputs.u.elements()) *
+                       static_cast<double>(7 * in.A.size(1) + 2 * low.size(-1)));
+  });
+  auto outputs = record("selective_scan_step", {y, final},
+                        {in.u, in.delta, in.A, in.B, in.C, in.D, in.z, in.delta_bias, in.initial, delta_weight}, {});
   return {outputs[0], outputs[1]};
 }
 

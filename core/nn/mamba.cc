@@ -67,8 +67,8 @@ Mamba::Projected Mamba::project(const Variable& x, const Sequence& sequence, con
     sizes.push_back(config_.state);
   }
   const auto selected = x_proj_->split(conv.y, sizes);
-  // The bias of dt is added inside the scan, before the softplus. Without outputs any C will do.
-  return {conv.y, ops::linear(selected[0], dt_weight_), selected[1], outputs ? selected[2] : selected[1].detach(),
+  // Without outputs any C will do.
+  return {conv.y, selected[0], selected[1], outputs ? selected[2] : selected[1].detach(),
           outputs ? halves[1] : Variable()};
 }
 
@@ -86,20 +86,30 @@ Variable Mamba::decay() const {
 Variable Mamba::forward(const Variable& x, const Sequence& sequence, const Carry& carry) {
   require(out_proj_ != nullptr, "mamba: made for its states only, it has no outputs");
   const Projected in = project(x, sequence, carry);
-  const Variable A = decay();
-  const ops::WithState scan = ops::selective_scan({in.u, in.delta, A, in.B, in.C, D_, in.z, dt_bias_, carry.get("ssm")},
-                                                  sequence.kernel_position(), carry.wanted());
+  const ops::WithState scanned = scan(in, carry.get("ssm"), sequence.kernel_position(), carry.wanted());
   if (carry.wanted()) {
-    carry.set("ssm", scan.state);
+    carry.set("ssm", scanned.state);
   }
-  return out_proj_->forward(scan.y);
+  return out_proj_->forward(scanned.y);
+}
+
+/// The bias of dt is added inside the scan, before the softplus.
+ops::WithState Mamba::scan(const Projected& in, const Variable& initial, const Tensor& position,
+                           bool want_state) const {
+  const Variable A = decay();
+  if (in.u.size(1) == 1 && !grad_enabled()) {
+    return ops::selective_scan_step({in.u, in.low, A, in.B, in.C, D_, in.z, dt_bias_, initial}, dt_weight_, position,
+                                    want_state);
+  }
+  return ops::selective_scan({in.u, ops::linear(in.low, dt_weight_), A, in.B, in.C, D_, in.z, dt_bias_, initial},
+                             position, want_state);
 }
 
 std::vector<Variable> Mamba::states_after(const Variable& x, const Sequence& sequence, const std::vector<int64_t>& runs,
                                           const Carry& carry) {
   const Projected in = project(x, sequence, carry);
   const Variable A = decay();
-  const auto u = ops::split(in.u, 1, runs), delta = ops::split(in.delta, 1, runs);
+  const auto u = ops::split(in.u, 1, runs), delta = ops::split(ops::linear(in.low, dt_weight_), 1, runs);
   const auto B = ops::split(in.B, 1, runs), C = ops::split(in.C, 1, runs);
   std::vector<Variable> states;
   Variable state = carry.get("ssm");
