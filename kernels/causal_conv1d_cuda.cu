@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/causal_conv1d_cuda.cuh"
+#include "kernels/causal_conv1d_step.cuh"
 #include "kernels/cuda_launch.cuh"
 
 namespace blockstate::kernels::cuda {
@@ -9,8 +9,6 @@ constexpr const char* kOp = "causal_conv1d";
 constexpr int64_t kForwardSteps = 24;  // of a segment, unless the sequence is very long
 constexpr int kStepThreads = 64;
 constexpr int64_t kStepRows = 65535;  // the most that launch_step can take
-
-__device__ inline float silu(float a) { return __fdividef(a, 1.0f + __expf(-a)); }
 
 /// kLimited: taps can be switched off, by a position or because there are fewer than kTaps.
 template <class T, int kTaps, int kWidth, bool kLimited>
@@ -52,7 +50,7 @@ __global__ void __launch_bounds__(kConvThreads)
       for (int j = kTaps - 1; j >= 0; --j) {
         a = fmaf(tap[j][c], past[j][c], a);
       }
-      out[c] = args.silu ? silu(a) : a;
+      out[c] = args.silu ? conv_silu(a) : a;
       out[c] = kLimited && row.limit < 0 ? 0.0f : out[c];
     }
     store_raw<T, kWidth>(y, out);
@@ -99,11 +97,10 @@ __global__ void __launch_bounds__(kConvThreads) final_kernel(const CausalConv1dF
   }
 }
 
-/// One step of every row, with the state after it. Each thread reads what it overwrites before it writes.
+/// One step of every row, with the state after it.
 template <class T, int kTaps, int kWidth>
 __global__ void __launch_bounds__(kStepThreads) step_kernel(const CausalConv1dForward<T, float> args) {
   const int64_t channel = (int64_t{blockIdx.x} * kStepThreads + threadIdx.x) * kWidth, b = blockIdx.y;
-  const int kept = static_cast<int>(args.weight.size[1]) - 1;
   const bool exists = channel < args.x.size[2];
   let_next_begin();
   if (exists) {
@@ -112,35 +109,16 @@ __global__ void __launch_bounds__(kStepThreads) step_kernel(const CausalConv1dFo
     }
   }
   wait_for_earlier_work();
-  if (!exists) {
-    return;
-  }
-  const int64_t at = args.position ? args.position(b, 0) : kept;
-  float tap[kTaps][kWidth], constant[kWidth], past[kTaps][kWidth], out[kWidth];
-  load_taps(args.weight, args.bias, channel, tap, constant);
-  load_past(args.x, args.initial, kept, b, 0, channel, past);
-  const Raw<T, kWidth> now = load_raw<T, kWidth>(&args.x(b, 0, channel));
+  if (exists) {
+    ConvStep<T, kTaps, kWidth> step;
+    step.load(args, b, channel);
+    const Raw<T, kWidth> raw = load_raw<T, kWidth>(&args.x(b, 0, channel));
+    float x[kWidth];
 #pragma unroll
-  for (int c = 0; c < kWidth; ++c) {
-    past[0][c] = element(now, c);
-    float a = constant[c];
-#pragma unroll
-    for (int j = kTaps - 1; j >= 0; --j) {
-      past[j][c] = at >= 0 && j > at ? 0.0f : past[j][c];
-      a = fmaf(tap[j][c], past[j][c], a);
+    for (int c = 0; c < kWidth; ++c) {
+      x[c] = element(raw, c);
     }
-    out[c] = at < 0 ? 0.0f : args.silu ? silu(a) : a;
-  }
-  store_raw<T, kWidth>(&args.y(b, 0, channel), out);
-  if (args.final) {
-    const int moved = at < 0 ? 1 : 0;  // padding hands the state on
-#pragma unroll
-    for (int j = 0; j < kTaps; ++j) {
-      const int k = kept - 1 - j + moved;
-      if (k >= 0 && k < kept) {
-        store_raw<T, kWidth>(&args.final(b, k, channel), past[j]);
-      }
-    }
+    step.finish(args, b, channel, x);
   }
 }
 

@@ -26,25 +26,29 @@ __device__ inline uint4 load_16_bytes(const BFloat16* from) { return *reinterpre
 /// warp takes 32 columns of a and b out of 32 kWarps; lane l reads 8 neighbours of them, 8 (l % 4) on. Which of the
 /// columns meet in one tile's product does not matter, as long as those of a and b are the same.
 /// K a multiple of 8; rows of a and b aligned to 16 bytes.
-template <class C, int kRowTiles, int kColumnTiles, int kWarps, int kDepth>
-__global__ void __launch_bounds__(32 * kWarps) few_rows_kernel(const Gemm<BFloat16, C, float> args) {
-  constexpr int kRows = 16 * kRowTiles, kColumns = 8 * kColumnTiles;
+/// `results` says what becomes of a sum: results.prepare(m, n) reads early what results.finish(prepared, m, n, sum)
+/// will want.
+template <class Results, int kRowTiles, int kColumnTiles, int kWarps, int kDepth>
+__global__ void __launch_bounds__(32 * kWarps)
+    few_rows_kernel(const View<const BFloat16, 2> a, const View<const BFloat16, 2> b, const Results results) {
+  constexpr int kThreads = 32 * kWarps, kRows = 16 * kRowTiles, kColumns = 8 * kColumnTiles;
+  constexpr int kResults = ceil_div(kRows * kColumns, kThreads);  // of a thread
   __shared__ float partial[kWarps][kRows][kColumns];
   let_next_begin();
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
-  const int64_t M = args.c.size[0], N = args.c.size[1], K = args.a.size[1];
+  const int64_t M = a.size[0], N = b.size[0], K = a.size[1];
   const int64_t first_row = int64_t{blockIdx.y} * kRows, first_column = int64_t{blockIdx.x} * kColumns;
   // Rows and columns beyond the last are the last once more: loads without conditions are all under way at once.
   const BFloat16 *weight[kColumnTiles], *x[2 * kRowTiles];
 #pragma unroll
   for (int j = 0; j < kColumnTiles; ++j) {
     const int64_t n = first_column + 8 * j + lane / 4;
-    weight[j] = args.b.data + (n < N ? n : N - 1) * args.b.stride[0] + 8 * (lane % 4);
+    weight[j] = b.data + (n < N ? n : N - 1) * b.stride[0] + 8 * (lane % 4);
   }
 #pragma unroll
   for (int r = 0; r < 2 * kRowTiles; ++r) {
     const int64_t m = first_row + 8 * r + lane / 4;
-    x[r] = args.a.data + (m < M ? m : M - 1) * args.a.stride[0] + 8 * (lane % 4);
+    x[r] = a.data + (m < M ? m : M - 1) * a.stride[0] + 8 * (lane % 4);
   }
   for (int64_t k = 32 * warp; k + 8 * (lane % 4) < K; k += 32 * kWarps) {
 #pragma unroll
@@ -54,7 +58,25 @@ __global__ void __launch_bounds__(32 * kWarps) few_rows_kernel(const Gemm<BFloat
       }
     }
   }
+  const auto result_row = [&](int i) { return first_row + (static_cast<int>(threadIdx.x) + i * kThreads) / kColumns; };
+  const auto result_column = [&](int i) { return first_column + (threadIdx.x + i * kThreads) % kColumns; };
+  const auto has_result = [&](int i) {
+    return static_cast<int>(threadIdx.x) + i * kThreads < kRows * kColumns && result_row(i) < M && result_column(i) < N;
+  };
+#pragma unroll
+  for (int i = 0; i < kResults; ++i) {
+    if (has_result(i)) {
+      results.prefetch(result_row(i), result_column(i));
+    }
+  }
   wait_for_earlier_work();
+  typename Results::Prepared prepared[kResults];
+#pragma unroll
+  for (int i = 0; i < kResults; ++i) {
+    if (has_result(i)) {
+      prepared[i] = results.prepare(result_row(i), result_column(i));
+    }
+  }
 
   float sum[kRowTiles][kColumnTiles][4] = {};
   for (int64_t k0 = 32 * warp; k0 < K; k0 += 32 * kWarps * kDepth) {
@@ -113,42 +135,57 @@ __global__ void __launch_bounds__(32 * kWarps) few_rows_kernel(const Gemm<BFloat
     }
   }
   __syncthreads();
-  for (int i = static_cast<int>(threadIdx.x); i < kRows * kColumns; i += 32 * kWarps) {
-    const int64_t m = first_row + i / kColumns, n = first_column + i % kColumns;
-    if (m < M && n < N) {
+#pragma unroll
+  for (int i = 0; i < kResults; ++i) {
+    if (has_result(i)) {
+      const int at = static_cast<int>(threadIdx.x) + i * kThreads;
       float total = 0;
 #pragma unroll
       for (int other = 0; other < kWarps; ++other) {
-        total += partial[other][i / kColumns][i % kColumns];
+        total += partial[other][at / kColumns][at % kColumns];
       }
-      const float bias = args.bias ? args.bias.data[n] : 0.0f;
-      args.c.data[m * args.c.stride[0] + n] = from_float<C>(args.alpha * total + bias);
+      results.finish(prepared[i], result_row(i), result_column(i), total);
     }
   }
 }
 
+/// What a product does with its sums.
+template <class C>
+struct ProductResults {
+  using Prepared = float;  // bias
+  View<C, 2> c;
+  View<const float, 1> bias;
+  float alpha;
+
+  __device__ void prefetch(int64_t, int64_t) const {}
+  __device__ float prepare(int64_t, int64_t n) const { return bias ? bias.data[n] : 0.0f; }
+  __device__ void finish(float added, int64_t m, int64_t n, float sum) const {
+    c.data[m * c.stride[0] + n] = from_float<C>(alpha * sum + added);
+  }
+};
+
 inline constexpr int64_t kFewRows = 128;  // beyond, products of larger tiles are faster
 
-/// Whether few_rows serves this product.
-template <class C>
-bool has_few_rows(const Gemm<BFloat16, C, float>& args) {
+/// Whether few_rows serves a product of these factors, b transposed.
+inline bool has_few_rows(const View<const BFloat16, 2>& a, const View<const BFloat16, 2>& b) {
   const auto aligned = [](const View<const BFloat16, 2>& rows) {
     return reinterpret_cast<uintptr_t>(rows.data) % 16 == 0 && (rows.size[0] <= 1 || rows.stride[0] % 8 == 0);
   };
-  return args.c.size[0] <= kFewRows && args.c.size[1] < (int64_t{1} << 31) && args.transpose_b && !args.transpose_a &&
-         args.beta == 0 && args.a.size[1] % 8 == 0 && aligned(args.a) && aligned(args.b);
+  return a.size[0] <= kFewRows && b.size[0] < (int64_t{1} << 31) && a.size[1] % 8 == 0 && aligned(a) && aligned(b);
 }
 
-template <class C>
-void few_rows(const Exec& exec, const Gemm<BFloat16, C, float>& args) {
-  const int64_t M = args.c.size[0], N = args.c.size[1];
+/// kLargeTiles: tiles with many results a thread are allowed.
+template <bool kLargeTiles, class Results>
+void few_rows(const Exec& exec, const char* op, const View<const BFloat16, 2>& a, const View<const BFloat16, 2>& b,
+              const Results& results) {
+  const int64_t M = a.size[0], N = b.size[0];
   const auto launch = [&](auto rows, auto columns, auto depth) {
     constexpr int kRowTiles = decltype(rows)::value, kColumnTiles = decltype(columns)::value;
     constexpr int kWarps = kRowTiles * kColumnTiles > 4 ? 4 : 8;
     const dim3 grid(static_cast<unsigned>(ceil_div<int64_t>(N, 8 * kColumnTiles)),
                     static_cast<unsigned>(ceil_div<int64_t>(M, 16 * kRowTiles)));
-    launch_early<few_rows_kernel<C, kRowTiles, kColumnTiles, kWarps, decltype(depth)::value>>(exec, "gemm", grid,
-                                                                                              32 * kWarps, 0, args);
+    launch_early<few_rows_kernel<Results, kRowTiles, kColumnTiles, kWarps, decltype(depth)::value>>(
+        exec, op, grid, 32 * kWarps, 0, a, b, results);
   };
   const std::integral_constant<int, 1> one;
   const std::integral_constant<int, 2> two;
@@ -164,12 +201,10 @@ void few_rows(const Exec& exec, const Gemm<BFloat16, C, float>& args) {
     launch(one, one, six);
   } else if (blocks(1, 2) <= kBlocks) {
     launch(one, two, three);
-  } else if (M <= 16 || blocks(1, 4) <= kBlocks) {
+  } else if (!kLargeTiles || M <= 16 || blocks(1, 4) <= kBlocks) {
     launch(one, four, three);
-  } else if (M <= 32 || blocks(2, 4) <= kBlocks) {
-    launch(two, four, two);
-  } else {
-    launch(four, four, two);
+  } else if constexpr (kLargeTiles) {
+    M <= 32 || blocks(2, 4) <= kBlocks ? launch(two, four, two) : launch(four, four, two);
   }
 }
 

@@ -77,6 +77,15 @@ struct WithState {
 /// kernels/causal_conv1d.h. position absent: every step valid. initial absent: start of the sequence.
 WithState causal_conv1d(const Variable& x, const Variable& weight, const Variable& bias, const Variable& initial,
                         const Tensor& position, bool silu, bool want_state);
+struct ProjectedConv {
+  WithState conv;
+  Variable rest;  ///< the channels of the projection that are not convolved
+};
+/// kernels/projected_conv_step.h: one step, x (B, 1, I); weight (C, I) projects to conv_weight's channels and the rest.
+/// Only while no gradients are recorded.
+ProjectedConv projected_conv_step(const Variable& x, const Variable& weight, const Variable& conv_weight,
+                                  const Variable& conv_bias, const Variable& initial, const Tensor& position, bool silu,
+                                  bool want_state);
 
 struct SelectiveScanInputs {
   Variable u, delta, A, B, C, D, z, delta_bias, initial;  // D, z, delta_bias, initial may be absent

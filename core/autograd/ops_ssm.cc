@@ -4,6 +4,7 @@
 #include "core/base/profile.h"
 #include "kernels/causal_conv1d.h"
 #include "kernels/diagonal_scan.h"
+#include "kernels/projected_conv_step.h"
 #include "kernels/selective_scan.h"
 #include "kernels/selective_scan_step.h"
 #include "kernels/state_readout.h"
@@ -82,6 +83,44 @@ WithState causal_conv1d(const Variable& x, const Variable& weight, const Variabl
                           return std::vector<Tensor>{dx, dw, db, dstart};
                         });
   return {outputs[0], outputs[1]};
+}
+
+ProjectedConv projected_conv_step(const Variable& x, const Variable& weight, const Variable& conv_weight,
+                                  const Variable& conv_bias, const Variable& initial, const Tensor& position, bool silu,
+                                  bool want_state) {
+  require(!grad_enabled(), "projected_conv_step has no backward");
+  const Tensor input = rows_ready(x.value());
+  const Tensor factor = rounded_value(weight, x.dtype());
+  const int64_t B = x.size(0), D = conv_weight.size(0), C = weight.size(0);
+  require(x.size(1) == 1 && x.size(2) == weight.size(1) && D <= C, "projected_conv_step: input of shape ",
+          shape_text(x.shape()), ", a projection of shape ", shape_text(weight.shape()), ", a convolution of shape ",
+          shape_text(conv_weight.shape()));
+  Tensor p = Tensor::empty({B, 1, C}, input.dtype(), input.device());
+  Tensor y = Tensor::empty({B, 1, D}, input.dtype(), input.device());
+  Tensor final;
+  if (want_state) {
+    final = state_place(initial.value(), {B, conv_weight.size(1) - 1, D}, input.dtype(), input.device());
+  }
+  dispatch(input, "projected_conv_step", [&](auto on) {
+    using T = typename decltype(on)::Value;
+    using P = typename decltype(on)::Parameter;
+    kernels::ProjectedConvStep<T, P> args;
+    args.p = p.rows<T>();
+    args.input = input.rows<T>();
+    args.weight = factor.view<T, 2>();
+    args.conv.y = y.view<T, 3>();
+    args.conv.final = final.view<T, 3>();
+    args.conv.weight = conv_weight.value().view<P, 2>();
+    args.conv.bias = conv_bias.value().view<P, 1>();
+    args.conv.initial = initial.value().view<T, 3>();
+    args.conv.position = position.view<int64_t, 2>();
+    args.conv.silu = silu;
+    BLOCKSTATE_KERNEL(on, projected_conv_step, args);
+    profile::add_flops(2.0 * static_cast<double>(B * C * weight.size(1)));
+  });
+  auto outputs =
+      record("projected_conv_step", {y, final, p.slice(-1, D, C)}, {x, weight, conv_weight, conv_bias, initial}, {});
+  return {{outputs[0], outputs[1]}, outputs[2]};
 }
 
 namespace {

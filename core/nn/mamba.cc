@@ -54,11 +54,30 @@ Mamba::Mamba(const MambaConfig& config, int64_t d_model, double output_gain, con
   out_proj_ = add_child("out_proj", std::make_unique<Linear>(E, d_model, false, init.child("out_proj"), output_gain));
 }
 
+namespace {
+
+/// A step of generation: ops that join several, and have no backward, serve it.
+bool is_step(const Variable& x) { return x.size(1) == 1 && !grad_enabled(); }
+
+}  // namespace
+
 Mamba::Projected Mamba::project(const Variable& x, const Sequence& sequence, const Carry& carry) const {
   const bool outputs = out_proj_ != nullptr;
-  const auto halves = in_proj_->split(x, outputs ? std::vector<int64_t>{inner_, inner_} : std::vector<int64_t>{inner_});
-  const ops::WithState conv = ops::causal_conv1d(halves[0], conv_weight_, conv_bias_, carry.get("conv"),
-                                                 sequence.kernel_position(), true, carry.wanted());
+  ops::WithState conv;
+  Variable z;
+  if (is_step(x)) {
+    const ops::ProjectedConv step =
+        ops::projected_conv_step(x, in_proj_->weight(), conv_weight_, conv_bias_, carry.get("conv"),
+                                 sequence.kernel_position(), true, carry.wanted());
+    conv = step.conv;
+    z = step.rest;
+  } else {
+    const auto halves =
+        in_proj_->split(x, outputs ? std::vector<int64_t>{inner_, inner_} : std::vector<int64_t>{inner_});
+    conv = ops::causal_conv1d(halves[0], conv_weight_, conv_bias_, carry.get("conv"), sequence.kernel_position(), true,
+                              carry.wanted());
+    z = outputs ? halves[1] : Variable();
+  }
   if (carry.wanted()) {
     carry.set("conv", conv.state);
   }
@@ -68,8 +87,7 @@ Mamba::Projected Mamba::project(const Variable& x, const Sequence& sequence, con
   }
   const auto selected = x_proj_->split(conv.y, sizes);
   // Without outputs any C will do.
-  return {conv.y, selected[0], selected[1], outputs ? selected[2] : selected[1].detach(),
-          outputs ? halves[1] : Variable()};
+  return {conv.y, selected[0], selected[1], outputs ? selected[2] : selected[1].detach(), z};
 }
 
 Variable Mamba::decay() const {
@@ -97,7 +115,7 @@ Variable Mamba::forward(const Variable& x, const Sequence& sequence, const Carry
 ops::WithState Mamba::scan(const Projected& in, const Variable& initial, const Tensor& position,
                            bool want_state) const {
   const Variable A = decay();
-  if (in.u.size(1) == 1 && !grad_enabled()) {
+  if (is_step(in.u)) {
     return ops::selective_scan_step({in.u, in.low, A, in.B, in.C, D_, in.z, dt_bias_, initial}, dt_weight_, position,
                                     want_state);
   }
