@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/causal_conv1d_cuda.cuh"
+#include "kernels/causal_conv1d_step.cuh"
+#include "kernels/cuda_launch.cuh"
 
 namespace blockstate::kernels::cuda {
 namespace {
 
 constexpr const char* kOp = "causal_conv1d";
 constexpr int64_t kForwardSteps = 24;  // of a segment, unless the sequence is very long
-
-__device__ inline float silu(float a) { return __fdividef(a, 1.0f + __expf(-a)); }
+constexpr int kStepThreads = 64;
+constexpr int64_t kStepRows = 65535;  // the most that launch_step can take
 
 /// kLimited: taps can be switched off, by a position or because there are fewer than kTaps.
 template <class T, int kTaps, int kWidth, bool kLimited>
@@ -49,7 +50,7 @@ __global__ void __launch_bounds__(kConvThreads)
       for (int j = kTaps - 1; j >= 0; --j) {
         a = fmaf(tap[j][c], past[j][c], a);
       }
-      out[c] = args.silu ? silu(a) : a;
+      out[c] = args.silu ? conv_silu(a) : a;
       out[c] = kLimited && row.limit < 0 ? 0.0f : out[c];
     }
     store_raw<T, kWidth>(y, out);
@@ -96,6 +97,39 @@ __global__ void __launch_bounds__(kConvThreads) final_kernel(const CausalConv1dF
   }
 }
 
+/// One step of every row, with the state after it.
+template <class T, int kTaps, int kWidth>
+__global__ void __launch_bounds__(kStepThreads) step_kernel(const CausalConv1dForward<T, float> args) {
+  const int64_t channel = (int64_t{blockIdx.x} * kStepThreads + threadIdx.x) * kWidth, b = blockIdx.y;
+  const bool exists = channel < args.x.size[2];
+  let_next_begin();
+  if (exists) {
+    for (int c = 0; c < kWidth; ++c) {
+      prefetch_to_l2(&args.weight(channel + c, 0));
+    }
+  }
+  wait_for_earlier_work();
+  if (exists) {
+    ConvStep<T, kTaps, kWidth> step;
+    step.load(args, b, channel);
+    const Raw<T, kWidth> raw = load_raw<T, kWidth>(&args.x(b, 0, channel));
+    float x[kWidth];
+#pragma unroll
+    for (int c = 0; c < kWidth; ++c) {
+      x[c] = element(raw, c);
+    }
+    step.finish(args, b, channel, x);
+  }
+}
+
+template <class T, int kWidth>
+void launch_step(const Exec& exec, const CausalConv1dForward<T, float>& args) {
+  const dim3 grid(static_cast<unsigned>(ceil_div<int64_t>(args.x.size[2], kStepThreads * kWidth)),
+                  static_cast<unsigned>(args.x.size[0]));
+  args.weight.size[1] > 4 ? launch_early<step_kernel<T, 8, kWidth>>(exec, kOp, grid, kStepThreads, 0, args)
+                          : launch_early<step_kernel<T, 4, kWidth>>(exec, kOp, grid, kStepThreads, 0, args);
+}
+
 template <class T, int kTaps, int kWidth, bool kLimited>
 void launch(const Exec& exec, const CausalConv1dForward<T, float>& args) {
   const ConvPlan plan(args.x.size[0], args.x.size[1], args.x.size[2], kWidth, kForwardSteps);
@@ -126,6 +160,15 @@ void causal_conv1d_forward(const Exec& exec, const CausalConv1dForward<T, float>
   constexpr int kWidth = 16 / static_cast<int>(sizeof(T));
   const bool packs = args.x.size[2] % kWidth == 0 && packs_fit<kWidth>(args.x) && packs_fit<kWidth>(args.y) &&
                      packs_fit<kWidth>(args.initial);
+  if (args.x.size[1] == 1 && args.x.size[0] <= kStepRows) {
+    // Narrow packs: the work is small and should be spread wide.
+    constexpr int kNarrow = 4 / static_cast<int>(sizeof(T));
+    const bool narrow_packs = args.x.size[2] % kNarrow == 0 && packs_fit<kNarrow>(args.x) &&
+                              packs_fit<kNarrow>(args.y) && packs_fit<kNarrow>(args.initial) &&
+                              packs_fit<kNarrow>(args.final);
+    narrow_packs ? launch_step<T, kNarrow>(exec, args) : launch_step<T, 1>(exec, args);
+    return;
+  }
   if (args.x.size[1] > 0) {
     packs ? launch_taps<T, kWidth>(exec, args) : launch_taps<T, 1>(exec, args);
   }

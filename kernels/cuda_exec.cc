@@ -275,49 +275,81 @@ double StreamClock::seconds() const {
 namespace {
 
 /// Page-locked memory that copies to a device go through, a few slots of it in turn. The driver would wait for the
-/// stream before it reads pageable memory.
+/// stream before it reads pageable memory. Small copies from a device go the same way: a step of generation waits for
+/// its logits.
 class StagingRing {
  public:
   void copy(const Exec& exec, std::byte* to, const std::byte* from, int64_t bytes) {
     std::lock_guard lock(mutex_);
     for (int64_t done = 0; done < bytes; done += kSlotBytes) {
       const auto piece = static_cast<size_t>(std::min(kSlotBytes, bytes - done));
-      Slot& slot = slots_[next_++ % kSlots];
-      if (slot.memory == nullptr) {
-        check(cudaHostAlloc(&slot.memory, static_cast<size_t>(kSlotBytes), cudaHostAllocDefault),
-              "allocate page-locked memory");
-        check(cudaEventCreateWithFlags(&slot.read, cudaEventDisableTiming), "make an event");
-      }
-      check(cudaEventSynchronize(slot.read), "wait for a copy to the GPU");  // at once where nothing was recorded
+      const Slot& slot = next();
       std::memcpy(slot.memory, from + done, piece);
       check(cudaMemcpyAsync(to + done, slot.memory, piece, cudaMemcpyHostToDevice, stream_of(exec)), "copy to the GPU");
       check(cudaEventRecord(slot.read, stream_of(exec)), "record an event");
     }
   }
 
+  /// Of kSlotBytes at most.
+  void copy_back(const Exec& exec, void* to, const void* from, int64_t bytes) {
+    std::lock_guard lock(mutex_);
+    const Slot& slot = next();
+    check(cudaMemcpyAsync(slot.memory, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, stream_of(exec)),
+          "copy from the GPU");
+    synchronize(exec);
+    std::memcpy(to, slot.memory, static_cast<size_t>(bytes));
+  }
+
+  static constexpr int64_t kSlotBytes = 1 << 20;
+
  private:
   static constexpr int kSlots = 16;
-  static constexpr int64_t kSlotBytes = 1 << 20;
 
   struct Slot {
     void* memory = nullptr;
     cudaEvent_t read = nullptr;
   };
+
+  /// A slot that no copy reads any more.
+  const Slot& next() {
+    Slot& slot = slots_[used_++ % kSlots];
+    if (slot.memory == nullptr) {
+      check(cudaHostAlloc(&slot.memory, static_cast<size_t>(kSlotBytes), cudaHostAllocDefault),
+            "allocate page-locked memory");
+      check(cudaEventCreateWithFlags(&slot.read, cudaEventDisableTiming), "make an event");
+    }
+    check(cudaEventSynchronize(slot.read), "wait for a copy to the GPU");  // at once where nothing was recorded
+    return slot;
+  }
+
   std::mutex mutex_;
   std::array<Slot, kSlots> slots_;
-  size_t next_ = 0;
+  size_t used_ = 0;
 };
+
+using StagingRings = std::array<StagingRing, kMaxDevices>;
+// One a device and direction: whoever waits for a result does not hold up those who bring data. Leaked on purpose:
+// copies may happen until the process ends.
+StagingRing& uploads(const Exec& exec) {
+  static auto* const rings = new StagingRings;
+  return (*rings)[static_cast<size_t>(exec.device)];
+}
+StagingRing& downloads(const Exec& exec) {
+  static auto* const rings = new StagingRings;
+  return (*rings)[static_cast<size_t>(exec.device)];
+}
 
 }  // namespace
 
 void copy_to_device(const Exec& exec, void* to, const void* from, int64_t bytes) {
-  // Leaked on purpose, one a device: copies may happen until the process ends.
-  static auto* const rings = new std::array<StagingRing, kMaxDevices>;
-  (*rings)[static_cast<size_t>(exec.device)].copy(exec, static_cast<std::byte*>(to),
-                                                  static_cast<const std::byte*>(from), bytes);
+  uploads(exec).copy(exec, static_cast<std::byte*>(to), static_cast<const std::byte*>(from), bytes);
 }
 
 void copy_to_host(const Exec& exec, void* to, const void* from, int64_t bytes) {
+  if (bytes <= StagingRing::kSlotBytes) {
+    downloads(exec).copy_back(exec, to, from, bytes);
+    return;
+  }
   check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, stream_of(exec)),
         "copy from the GPU");
   synchronize(exec);

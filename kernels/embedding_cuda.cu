@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <type_traits>
+
+#include "kernels/cuda_launch.cuh"
 #include "kernels/embedding_check.h"
 #include "kernels/row_map.cuh"
 #include "kernels/segment_sums.h"
@@ -11,6 +14,8 @@ template <int kPack, class T>
 __global__ void __launch_bounds__(kThreads) gather_kernel(const RowPointer<T> y, const View<const int64_t, 1> ids,
                                                           const View<const float, 2> table, const PackGrid grid) {
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kThreads;
+  let_next_begin();
+  wait_for_earlier_work();
   if (first + threadIdx.x < grid.items) {
     const PackGrid::Place place = grid.place(first, threadIdx.x);
     const int64_t id = ids(place.row), column = place.pack * kPack;
@@ -31,16 +36,16 @@ void embedding_forward(const Exec& exec, View<T, 2> y, View<const int64_t, 1> id
   if (rows == 0 || columns == 0) {
     return;
   }
-  const auto launch = [&](auto kernel, int pack) {
-    const PackGrid grid(rows, columns, pack);
-    kernel<<<grid_size(grid.items, kThreads, "embedding_forward"), kThreads, 0, stream_of(exec)>>>(RowPointer<T>(y),
-                                                                                                   ids, table, grid);
-    check_launch(exec, "embedding_forward");
+  const auto launch = [&](auto pack) {
+    const PackGrid grid(rows, columns, pack());
+    launch_early<gather_kernel<pack(), T>>(exec, "embedding_forward",
+                                           grid_size(grid.items, kThreads, "embedding_forward"), kThreads, 0,
+                                           RowPointer<T>(y), ids, table, grid);
   };
   if (rows_packed(y) && rows_aligned(table, 16)) {
-    launch(gather_kernel<kPackElements<T>, T>, kPackElements<T>);
+    launch(std::integral_constant<int, kPackElements<T>>());
   } else {
-    launch(gather_kernel<1, T>, 1);
+    launch(std::integral_constant<int, 1>());
   }
 }
 

@@ -10,6 +10,7 @@
 #include "kernels/cuda_support.cuh"
 #include "kernels/gemm.h"
 #include "kernels/gemm_check.h"
+#include "kernels/gemm_few_rows.cuh"
 #include "kernels/gemv.cuh"
 
 namespace blockstate::kernels::cuda {
@@ -145,7 +146,13 @@ void gemm(const Exec& exec, const Gemm<T, C, float>& args) {
     return;
   }
   require(shape.k > 0, "gemm: a product over no columns");
-  if (few_rows(args)) {
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    if (args.transpose_b && !args.transpose_a && args.beta == 0 && has_few_rows(args.a, args.b)) {
+      few_rows<true>(exec, "gemm", args.a, args.b, ProductResults<C>{args.c, args.bias, args.alpha});
+      return;
+    }
+  }
+  if (serves_gemv(args)) {
     gemv(exec, args);
     return;
   }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products of a few rows with a weight: the steps of generation. They read the weight once and are done; a warp takes
-// one row of it and keeps the sums of all rows of x.
+// Products of very few rows with a weight, where gemm_few_rows.cuh does not serve: a warp takes one row of the weight
+// and keeps the sums of all rows of x.
 #pragma once
 
-#include "kernels/cuda_support.cuh"
+#include "kernels/cuda_launch.cuh"
 #include "kernels/gemm.h"
 
 namespace blockstate::kernels::cuda {
@@ -16,11 +16,16 @@ template <class T, class C, int kRows, int kPack>
 __global__ void __launch_bounds__(128) gemv_kernel(const Gemm<T, C, float> args) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int64_t n = int64_t{blockIdx.x} * (blockDim.x / 32) + threadIdx.x / 32;
+  const int64_t K = args.a.size[1];
+  const T* weight = args.b.data + n * args.b.stride[0];
+  let_next_begin();
+  if (n < args.c.size[1]) {
+    prefetch_to_l2(weight, K, lane, 32);
+  }
+  wait_for_earlier_work();
   if (n >= args.c.size[1]) {
     return;
   }
-  const int64_t K = args.a.size[1];
-  const T* weight = args.b.data + n * args.b.stride[0];
   float sum[kRows] = {};
 #pragma unroll 4
   for (int64_t k = int64_t{lane} * kPack; k < K; k += 32 * kPack) {
@@ -50,7 +55,7 @@ __global__ void __launch_bounds__(128) gemv_kernel(const Gemm<T, C, float> args)
 
 /// Whether gemv serves this product.
 template <class T, class C>
-bool few_rows(const Gemm<T, C, float>& args) {
+bool serves_gemv(const Gemm<T, C, float>& args) {
   return args.c.size[0] <= kGemvRows && args.transpose_b && !args.transpose_a && args.beta == 0;
 }
 
@@ -62,11 +67,10 @@ void launch_gemv(const Exec& exec, const Gemm<T, C, float>& args) {
   };
   const dim3 grid(static_cast<unsigned>(ceil_div<int64_t>(args.c.size[1], 4)));
   if (args.a.size[1] % kPack == 0 && whole(args.a) && whole(args.b)) {
-    gemv_kernel<T, C, kRows, kPack><<<grid, 128, 0, stream_of(exec)>>>(args);
+    launch_early<gemv_kernel<T, C, kRows, kPack>>(exec, "gemm", grid, 128, 0, args);
   } else {
-    gemv_kernel<T, C, kRows, 1><<<grid, 128, 0, stream_of(exec)>>>(args);
+    launch_early<gemv_kernel<T, C, kRows, 1>>(exec, "gemm", grid, 128, 0, args);
   }
-  check_launch(exec, "gemm");
 }
 
 template <class T, class C>

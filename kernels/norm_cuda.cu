@@ -13,6 +13,9 @@ __global__ void __launch_bounds__(kNormThreads<kRow>) forward_kernel(const NormF
   const int lane = static_cast<int>(threadIdx.x) % kRow;
   const int64_t rows = args.x.size[0], columns = args.x.size[1];
   const float inverse = 1.0f / static_cast<float>(columns);
+  let_next_begin();
+  prefetch_to_l2(args.weight.data, columns, threadIdx.x, kNormThreads<kRow>);
+  wait_for_earlier_work();
   float weight[kPacks][kN];
 #pragma unroll
   for (int p = 0; p < kPacks; ++p) {
@@ -101,6 +104,8 @@ __global__ void __launch_bounds__(256) forward_any_kernel(const NormForward<T, X
   __shared__ float shared[8];
   const int lane = static_cast<int>(threadIdx.x) % kRow;
   const int64_t columns = args.x.size[1], row = (int64_t{blockIdx.x} * 256 + threadIdx.x) / kRow;
+  let_next_begin();
+  wait_for_earlier_work();
   if (row >= args.x.size[0]) {
     return;  // all threads of the row
   }
@@ -140,8 +145,8 @@ __global__ void __launch_bounds__(256) forward_any_kernel(const NormForward<T, X
 
 template <class T, class X, class H, int kRow>
 void launch_any(const Exec& exec, const NormForward<T, X, H, float>& args) {
-  forward_any_kernel<T, X, H, kRow>
-      <<<static_cast<unsigned>(ceil_div<int64_t>(args.x.size[0], 256 / kRow)), 256, 0, stream_of(exec)>>>(args);
+  const dim3 grid(static_cast<unsigned>(ceil_div<int64_t>(args.x.size[0], 256 / kRow)));
+  launch_early<forward_any_kernel<T, X, H, kRow>>(exec, kOp, grid, 256, 0, args);
 }
 
 }  // namespace
@@ -160,12 +165,12 @@ void norm_forward(const Exec& exec, const NormForward<T, X, H, float>& args) {
     constexpr int kRow = decltype(row)::value, kPacks = decltype(count)::value, kThreads = kNormThreads<kRow>;
     // A block for each group of rows: measured faster than blocks that stay and take one group after another.
     const int64_t blocks = ceil_div<int64_t>(rows, kThreads / kRow);
-    forward_kernel<T, X, H, kN, kRow, kPacks><<<static_cast<unsigned>(blocks), kThreads, 0, stream_of(exec)>>>(args);
+    launch_early<forward_kernel<T, X, H, kN, kRow, kPacks>>(exec, kOp, static_cast<unsigned>(blocks), kThreads, 0,
+                                                            args);
   };
   if (!packs || !for_row_shape<kN>(columns, launch)) {
     columns <= 1024 ? launch_any<T, X, H, 32>(exec, args) : launch_any<T, X, H, 256>(exec, args);
   }
-  check_launch(exec, kOp);
 }
 
 template void norm_forward(const Exec&, const NormForward<float, float, float, float>&);

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "kernels/cuda_launch.cuh"
 #include "kernels/cuda_packs.cuh"
 #include "kernels/norm_check.h"
 

@@ -118,16 +118,8 @@ ModelCase generation(const Stack& stack, int64_t batch, int64_t length, int64_t 
             const data::Batch tokens = random_batch(batch, length, stack.vocabulary);
             reset_peak_memory(bench.device());
             model::Generator generator(*model, batch);
-            Tensor logits = generator.prompt(tokens.tokens);
-            const auto advance = [&] {
-              const Tensor scores = logits.to(Device{}).to(DType::kFloat32);
-              std::vector<int64_t> best(static_cast<size_t>(batch));
-              for (int64_t b = 0; b < batch; ++b) {
-                const float* row = scores.data<float>() + b * stack.vocabulary;
-                best[static_cast<size_t>(b)] = std::max_element(row, row + stack.vocabulary) - row;
-              }
-              logits = generator.step(best);
-            };
+            generator.prompt(tokens.tokens);
+            const auto advance = [&] { generator.step(generator.best()); };
             ModelResult result;
             result.seconds = bench.median_wall(advance, steps);
             result.tokens_per_second = static_cast<double>(batch) / result.seconds;

@@ -77,12 +77,25 @@ struct WithState {
 /// kernels/causal_conv1d.h. position absent: every step valid. initial absent: start of the sequence.
 WithState causal_conv1d(const Variable& x, const Variable& weight, const Variable& bias, const Variable& initial,
                         const Tensor& position, bool silu, bool want_state);
+struct ProjectedConv {
+  WithState conv;
+  Variable rest;  ///< the channels of the projection that are not convolved
+};
+/// kernels/projected_conv_step.h: one step, x (B, 1, I); weight (C, I) projects to conv_weight's channels and the rest.
+/// Only while no gradients are recorded.
+ProjectedConv projected_conv_step(const Variable& x, const Variable& weight, const Variable& conv_weight,
+                                  const Variable& conv_bias, const Variable& initial, const Tensor& position, bool silu,
+                                  bool want_state);
 
 struct SelectiveScanInputs {
   Variable u, delta, A, B, C, D, z, delta_bias, initial;  // D, z, delta_bias, initial may be absent
 };
 /// kernels/selective_scan.h
 WithState selective_scan(const SelectiveScanInputs& in, const Tensor& position, bool want_state);
+/// kernels/selective_scan_step.h: one step, where `in.delta` (B, 1, R) times delta_weight (D, R) transposed gives delta.
+/// Only while no gradients are recorded.
+WithState selective_scan_step(const SelectiveScanInputs& in, const Variable& delta_weight, const Tensor& position,
+                              bool want_state);
 
 /// kernels/diagonal_scan.h. a, c (D, P, 2); D, initial may be absent.
 WithState diagonal_scan(const Variable& u, const Variable& a, const Variable& c, const Variable& D,

@@ -4,6 +4,8 @@
 #include <algorithm>
 
 #include "core/autograd/ops.h"
+#include "core/tensor/place.h"
+#include "kernels/argmax.h"
 
 namespace blockstate::model {
 namespace {
@@ -46,13 +48,10 @@ Tensor Generator::prompt(const Tensor& tokens, int64_t chunk) {
   return logits_;
 }
 
-void Generator::place_step(const std::vector<int64_t>& tokens) {
-  require(static_cast<int64_t>(tokens.size()) == batch_, tokens.size(), " tokens for ", batch_, " rows");
-  std::vector<int64_t> values = tokens;
-  values.resize(3 * tokens.size());
-  std::fill_n(values.begin() + batch_, batch_, position_);
-  std::fill_n(values.begin() + 2 * batch_, batch_, position_ + 1);
-  step_.copy_from(Tensor::from({3, batch_}, values));
+void Generator::place_positions() {
+  std::vector<int64_t> values(2 * static_cast<size_t>(batch_), position_ + 1);
+  std::fill_n(values.begin(), batch_, position_);
+  step_.slice(0, 1, 3).copy_from(Tensor::from({2, batch_}, values));
   if (!model_.steps_repeat()) {
     input_.sequence = nn::plain_sequence(batch_, 1, position_, model_.device());
   }
@@ -70,8 +69,28 @@ void Generator::fix_carry() {
 }
 
 Tensor Generator::step(const std::vector<int64_t>& tokens) {
+  require(static_cast<int64_t>(tokens.size()) == batch_, tokens.size(), " tokens for ", batch_, " rows");
+  return step(Tensor::from({batch_}, tokens));
+}
+
+Tensor Generator::step(const Tensor& tokens) {
+  require(tokens.shape() == Shape{batch_}, "tokens of shape ", shape_text(tokens.shape()), " for ", batch_, " rows");
+  step_.slice(0, 0, 1).copy_from(tokens.reshape({1, batch_}));
+  return advance();
+}
+
+Tensor Generator::best() const {
+  require(logits_.defined(), "a generator has no logits before its prompt");
+  Tensor best = Tensor::empty({batch_}, DType::kInt64, logits_.device());
+  dispatch(logits_, "argmax", [&](auto on) {
+    BLOCKSTATE_KERNEL(on, argmax, best.view<int64_t, 1>(), logits_.view<typename decltype(on)::Value, 2>());
+  });
+  return best;
+}
+
+Tensor Generator::advance() {
   GradMode off(false);
-  place_step(tokens);
+  place_positions();
   const bool can_repeat = model_.device().kind == DeviceKind::kCuda && model_.steps_repeat();
   if (!fixed_) {
     const nn::CarryMap before = carry_;

@@ -20,12 +20,17 @@ class Generator {
   Tensor prompt(const Tensor& tokens, int64_t chunk = 65536);
   /// One token a row. Logits (B, V) on the model's device; the next call writes over them.
   Tensor step(const std::vector<int64_t>& tokens);
+  /// The same with tokens (B) int64 that lie on the model's device: nothing then waits for the host.
+  Tensor step(const Tensor& tokens);
+  /// The token of the largest of each row's last logits, (B) int64 on the model's device.
+  Tensor best() const;
   /// Steps fed so far.
   int64_t position() const { return position_; }
 
  private:
   Tensor forward();
-  void place_step(const std::vector<int64_t>& tokens);
+  void place_positions();
+  Tensor advance();
   void fix_carry();
 
   const Model& model_;

@@ -54,11 +54,30 @@ Mamba::Mamba(const MambaConfig& config, int64_t d_model, double output_gain, con
   out_proj_ = add_child("out_proj", std::make_unique<Linear>(E, d_model, false, init.child("out_proj"), output_gain));
 }
 
+namespace {
+
+/// A step of generation: ops that join several, and have no backward, serve it.
+bool is_step(const Variable& x) { return x.size(1) == 1 && !grad_enabled(); }
+
+}  // namespace
+
 Mamba::Projected Mamba::project(const Variable& x, const Sequence& sequence, const Carry& carry) const {
   const bool outputs = out_proj_ != nullptr;
-  const auto halves = in_proj_->split(x, outputs ? std::vector<int64_t>{inner_, inner_} : std::vector<int64_t>{inner_});
-  const ops::WithState conv = ops::causal_conv1d(halves[0], conv_weight_, conv_bias_, carry.get("conv"),
-                                                 sequence.kernel_position(), true, carry.wanted());
+  ops::WithState conv;
+  Variable z;
+  if (is_step(x)) {
+    const ops::ProjectedConv step =
+        ops::projected_conv_step(x, in_proj_->weight(), conv_weight_, conv_bias_, carry.get("conv"),
+                                 sequence.kernel_position(), true, carry.wanted());
+    conv = step.conv;
+    z = step.rest;
+  } else {
+    const auto halves =
+        in_proj_->split(x, outputs ? std::vector<int64_t>{inner_, inner_} : std::vector<int64_t>{inner_});
+    conv = ops::causal_conv1d(halves[0], conv_weight_, conv_bias_, carry.get("conv"), sequence.kernel_position(), true,
+                              carry.wanted());
+    z = outputs ? halves[1] : Variable();
+  }
   if (carry.wanted()) {
     carry.set("conv", conv.state);
   }
@@ -67,9 +86,7 @@ Mamba::Projected Mamba::project(const Variable& x, const Sequence& sequence, con
     sizes.push_back(config_.state);
   }
   const auto selected = x_proj_->split(conv.y, sizes);
-  // The bias of dt is added inside the scan, before the softplus.
-  return {conv.y, ops::linear(selected[0], dt_weight_), selected[1], outputs ? selected[2] : Variable(),
-          outputs ? halves[1] : Variable()};
+  return {conv.y, selected[0], selected[1], outputs ? selected[2] : Variable(), z};
 }
 
 Variable Mamba::decay() const {
@@ -86,19 +103,30 @@ Variable Mamba::decay() const {
 Variable Mamba::forward(const Variable& x, const Sequence& sequence, const Carry& carry) {
   require(out_proj_ != nullptr, "mamba: made for its states only, it has no outputs");
   const Projected in = project(x, sequence, carry);
-  const Variable A = decay();
-  const ops::WithState scan = ops::selective_scan({in.u, in.delta, A, in.B, in.C, D_, in.z, dt_bias_, carry.get("ssm")},
-                                                  sequence.kernel_position(), carry.wanted());
+  const ops::WithState scanned = scan(in, carry.get("ssm"), sequence.kernel_position(), carry.wanted());
   if (carry.wanted()) {
-    carry.set("ssm", scan.state);
+    carry.set("ssm", scanned.state);
   }
-  return out_proj_->forward(scan.y);
+  return out_proj_->forward(scanned.y);
+}
+
+/// The bias of dt is added inside the scan, before the softplus.
+ops::WithState Mamba::scan(const Projected& in, const Variable& initial, const Tensor& position,
+                           bool want_state) const {
+  const Variable A = decay();
+  if (is_step(in.u)) {
+    return ops::selective_scan_step({in.u, in.low, A, in.B, in.C, D_, in.z, dt_bias_, initial}, dt_weight_, position,
+                                    want_state);
+  }
+  return ops::selective_scan({in.u, ops::linear(in.low, dt_weight_), A, in.B, in.C, D_, in.z, dt_bias_, initial},
+                             position, want_state);
 }
 
 Variable Mamba::states_at_window_ends(const Variable& x, const Sequence& sequence, int64_t window, const Carry& carry) {
   const Projected in = project(x, sequence, carry);
   const ops::States states =
-      ops::selective_scan_states({in.u, in.delta, decay(), in.B, {}, {}, {}, dt_bias_, carry.get("ssm")},
+      ops::selective_scan_states({in.u, ops::linear(in.low, dt_weight_), decay(), in.B, {}, {}, {}, dt_bias_,
+                                  carry.get("ssm")},
                                  sequence.kernel_position(), first_window(sequence, window), window);
   if (carry.wanted()) {
     carry.set("ssm", states.final);

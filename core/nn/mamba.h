@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "core/autograd/ops.h"
 #include "core/config/visitor.h"
 #include "core/nn/linear.h"
 #include "core/nn/sublayer.h"
@@ -37,9 +38,11 @@ class Mamba : public Ssm {
 
  private:
   struct Projected {
-    Variable u, delta, B, C, z;  ///< C and z are for outputs alone
+    Variable u, low, B, C, z;  ///< low: what dt is projected from, (B, L, R); C and z are for outputs alone
   };
   Projected project(const Variable& x, const Sequence& sequence, const Carry& carry) const;
+
+  ops::WithState scan(const Projected& in, const Variable& initial, const Tensor& position, bool want_state) const;
 
   /// A (E, N). Without gradients it is made once for all steps of generation.
   Variable decay() const;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whole models on a GPU: the numbers of the CPU, exact gradients over chunks, bfloat16 near float32, the same bits
 // twice.
+#include <algorithm>
 #include <catch2/catch.hpp>
 
 #include "core/model/generator.h"
@@ -164,8 +165,12 @@ TEST_CASE("recorded steps of generation give the logits of one pass", "[cuda][mo
       model::Generator generator(model, 1);
       Tensor logits = generator.prompt(tokens.slice(1, 0, 5));
       for (int64_t t = 4; t + 1 < kLength; ++t) {
-        logits = generator.step({ids[static_cast<size_t>(t + 1)]});
+        const std::vector<int64_t> next = {ids[static_cast<size_t>(t + 1)]};
+        // From the host and from the device in turn.
+        logits = t % 2 == 0 ? generator.step(next) : generator.step(Tensor::from({1}, next).to(kGpu));
         const std::vector<double> found = test::values_of(logits.to(Device{}).to(DType::kFloat32));
+        const auto largest_of_all = std::max_element(found.begin(), found.end());
+        CHECK(test::values_of(generator.best().to(Device{}).to(DType::kFloat64))[0] == largest_of_all - found.begin());
         for (int64_t v = 0; v < kVocabulary; ++v) {
           const double expected = static_cast<double>(whole.data<float>()[(t + 1) * kVocabulary + v]);
           INFO("step " << t + 1 << ", logit " << v);

@@ -65,12 +65,28 @@ void check_product(const Size& s) {
 }
 
 const std::vector<Size> kSizes = {
-    {1, 1, 1, false, false, false, false, 0},     {5, 7, 3, false, true, true, false, 1},
-    {128, 256, 64, false, true, false, false, 0}, {100, 48, 64, false, true, true, true, 8},
-    {37, 64, 129, true, false, false, false, 0},  {64, 37, 500, true, false, false, true, 3},
-    {1, 80, 1536, false, true, true, false, 0},   {3, 33, 96, false, true, false, false, 8},
-    {4, 7, 50, false, true, true, false, 3},      {1, 64, 40, false, true, false, true, 0},
-    {33, 65, 17, true, true, false, false, 2},    {513, 16, 48, false, false, false, true, 16},
+    {1, 1, 1, false, false, false, false, 0},
+    {5, 7, 3, false, true, true, false, 1},
+    {128, 256, 64, false, true, false, false, 0},
+    {100, 48, 64, false, true, true, true, 8},
+    {37, 64, 129, true, false, false, false, 0},
+    {64, 37, 500, true, false, false, true, 3},
+    {1, 80, 1536, false, true, true, false, 0},
+    {3, 33, 96, false, true, false, false, 8},
+    {4, 7, 50, false, true, true, false, 3},
+    {1, 64, 40, false, true, false, true, 0},
+    {33, 65, 17, true, true, false, false, 2},
+    {513, 16, 48, false, false, false, true, 16},
+    // Few rows, as in steps of generation.
+    {1, 3072, 768, false, true, false, false, 0},
+    {2, 1, 8, false, true, true, false, 8},
+    {16, 80, 1536, false, true, false, false, 0},
+    {17, 257, 264, false, true, true, false, 8},
+    {33, 9, 40, false, true, false, false, 0},
+    {64, 1500, 48, false, true, true, false, 16},
+    {100, 768, 72, false, true, false, false, 0},
+    {128, 2100, 520, false, true, true, false, 0},
+    {129, 40, 80, false, true, false, false, 0},
 };
 
 }  // namespace
@@ -80,6 +96,28 @@ TEST_CASE("gemm on a GPU equals sums in double", "[gemm]") {
     check_product<float, float>(size);
     check_product<BFloat16, BFloat16>(size);
     check_product<BFloat16, float>(size);
+  }
+}
+
+TEST_CASE("gemm on a GPU of few rows has the same bits again", "[gemm]") {
+  constexpr int64_t kColumns = 300, kDepth = 1536;
+  const CudaArray<BFloat16> b(stored_as<BFloat16>(random_normal<float>(6, kColumns * kDepth)));
+  for (const int64_t rows : {1, 16, 90}) {
+    std::vector<float> values = random_normal<float>(5, rows * kDepth);
+    const auto product = [&] {
+      const CudaArray<BFloat16> a(stored_as<BFloat16>(values)), c(rows * kColumns);
+      kernels::Gemm<BFloat16, BFloat16, float> args;
+      args.a = a.cview(rows, kDepth);
+      args.b = b.cview(kColumns, kDepth);
+      args.c = c.view(rows, kColumns);
+      args.transpose_b = true;
+      kernels::cuda::gemm<BFloat16, BFloat16>(gpu(), args);
+      return as_float(c.host());
+    };
+    const std::vector<float> once = product();
+    CHECK(product() == once);
+    values[7] += 1;
+    CHECK_FALSE(product() == once);
   }
 }
 
