@@ -2,6 +2,7 @@
 #include "apps/input_stream.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 
 #include "apps/audio_stream.h"
@@ -28,6 +29,10 @@ class SequenceStream : public InputStream {
     record_.line = 0;
     open_ = reader_.next(record_);
     if (open_) {
+      record_.bases.insert(0, kept_.bases);
+      inserted_ = static_cast<int64_t>(kept_.bases.size());
+      before_ = kept_.units - inserted_;
+      kept_ = {};
       begin_piece(0);
     }
     return open_;
@@ -41,7 +46,7 @@ class SequenceStream : public InputStream {
     StepRun run;
     run.tokens =
         tokenizer_.encode(std::string_view(record_.bases).substr(static_cast<size_t>(at_), static_cast<size_t>(count)),
-                          {join(file_, ": record ", record_.name), at_});
+                          {join(file_, ": record ", record_.name), at_ - inserted_});
     run.length = static_cast<int64_t>(run.tokens.size());
     at_ += count;
     return run;
@@ -50,13 +55,20 @@ class SequenceStream : public InputStream {
   const Piece& piece() const override { return piece_; }
   /// Where not even a header was found, this is no file of sequences.
   bool survives_errors() const override { return record_.line > 0; }
+  void keep(const StreamPlace& place) override { kept_ = place; }
+  StreamPlace place() const override {
+    StreamPlace place;
+    place.units = before_ + static_cast<int64_t>(record_.bases.size());
+    place.bases = record_.bases.substr(static_cast<size_t>(at_));
+    return place;
+  }
 
  private:
   void begin_piece(int64_t begin) {
     const int64_t size = static_cast<int64_t>(record_.bases.size());
     begin_ = at_ = begin;
     end_ = windows_.length > 0 ? std::min(size, begin + windows_.length) : size;
-    piece_ = {record_.name, std::to_string(begin_), std::to_string(end_)};
+    piece_ = {record_.name, std::to_string(before_ + begin_), std::to_string(before_ + end_)};
   }
 
   std::string file_;
@@ -67,13 +79,17 @@ class SequenceStream : public InputStream {
   genomics::SequenceRecord record_;
   Piece piece_;
   int64_t begin_ = 0, at_ = 0, end_ = 0;
+  StreamPlace kept_;
+  int64_t before_ = 0;    ///< bases of the stream before those of record_
+  int64_t inserted_ = 0;  ///< bases at its front that the stream before had left
   bool open_ = false;
 };
 
 /// Examples of a data set: sequences of a manifest, or rows of a token array.
 class ExampleStream : public InputStream {
  public:
-  ExampleStream(std::shared_ptr<data::Dataset> data, int64_t kmer) : data_(std::move(data)), kmer_(kmer) {}
+  ExampleStream(std::shared_ptr<data::Dataset> data, int64_t kmer, int64_t vocabulary)
+      : data_(std::move(data)), kmer_(kmer), vocabulary_(vocabulary) {}
 
   bool next_piece() override {
     if (index_ >= data_->size()) {
@@ -81,7 +97,11 @@ class ExampleStream : public InputStream {
     }
     example_ = data_->get(index_++);
     at_ = 0;
-    piece_ = {example_.name, "0", std::to_string(example_.length() * kmer_)};
+    for (size_t i = 0; i < example_.tokens.size(); ++i) {
+      require(example_.tokens[i] < vocabulary_, example_.name, ": the id at position ", i, " is ", example_.tokens[i],
+              "; the model knows ids from 0 to ", vocabulary_ - 1);
+    }
+    piece_ = {example_.name, std::to_string(before_), std::to_string(before_ + example_.length() * kmer_)};
     return true;
   }
 
@@ -104,10 +124,18 @@ class ExampleStream : public InputStream {
 
   const Piece& piece() const override { return piece_; }
   bool survives_errors() const override { return true; }
+  void keep(const StreamPlace& place) override { before_ = place.units; }
+  StreamPlace place() const override {
+    StreamPlace place;
+    place.units = before_ + at_;
+    return place;
+  }
 
  private:
   std::shared_ptr<data::Dataset> data_;
   int64_t kmer_;
+  int64_t vocabulary_;
+  int64_t before_ = 0;  ///< ids of the stream before this one
   data::Example example_;
   Piece piece_;
   int64_t index_ = 0;
@@ -115,6 +143,26 @@ class ExampleStream : public InputStream {
 };
 
 }  // namespace
+
+void InputStream::keep(const StreamPlace&) { fail("this kind of input cannot be left and gone on with"); }
+
+Windows parse_windows(const std::string& text) {
+  Windows windows;
+  if (text.empty()) {
+    return windows;
+  }
+  const char* end = text.data() + text.size();
+  const auto [slash, problem] = std::from_chars(text.data(), end, windows.length);
+  bool good = problem == std::errc() && windows.length > 0;
+  windows.hop = windows.length;
+  if (good && slash != end) {
+    good = *slash == '/';
+    const auto [rest, hop_problem] = std::from_chars(slash + 1, end, windows.hop);
+    good = good && hop_problem == std::errc() && rest == end && windows.hop > 0;
+  }
+  require(good, "--windows ", text, ": LENGTH or LENGTH/HOP in samples or bases was wanted, such as 16000/8000");
+  return windows;
+}
 
 model::ModelInput StepRun::input(const model::Model& model, int64_t offset) const {
   model::ModelInput result;
@@ -139,7 +187,7 @@ std::unique_ptr<InputStream> open_input_stream(const RunConfig& run, const TaskS
         file, genomics::DnaTokenizer(genomics::parse_lower_case(run.data.lower_case), kmer), kmer, windows);
   }
   require(windows.length == 0, "--windows cuts recordings and FASTA records; ", file, " is a list of examples");
-  return std::make_unique<ExampleStream>(open_input(run, file), kmer);
+  return std::make_unique<ExampleStream>(open_input(run, file), kmer, task.shape.vocabulary);
 }
 
 namespace {
