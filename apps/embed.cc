@@ -2,8 +2,8 @@
 // Features of records: the residual stream after the model's last norm, a row a record (their mean, or the last) or a
 // row a step, as .npy; which rows are whose stands in a TSV beside it: name, start, end, row, rows.
 #include <cstdio>
-#include <filesystem>
 #include <fstream>
+#include <stdexcept>
 
 #include "apps/each_stream.h"
 #include "core/autograd/ops.h"
@@ -69,6 +69,16 @@ struct Pooled {
   }
 };
 
+/// What cannot be written ends the program; an Error would count as an input that cannot be read.
+template <class Writes>
+void writing(const Writes& writes) {
+  try {
+    writes();
+  } catch (const Error& problem) {
+    throw std::runtime_error(problem.what());
+  }
+}
+
 /// The .npy file and its table.
 class Embedder {
  public:
@@ -77,15 +87,10 @@ class Embedder {
         model_(*loaded.model),
         chunk_(arguments.chunk > 0 ? arguments.chunk : kDefaultChunk),
         width_(loaded.run.model.d_model),
-        table_file_(std::filesystem::path(arguments.out).replace_extension(".tsv").string()) {}
+        table_file_(arguments.out + ".tsv") {}
 
   void embed(InputStream& stream, StreamState& state) {
-    if (!rows_) {  // not before there is something to write: what was there may be wanted
-      rows_.emplace(arguments_.out, DType::kFloat32, width_);
-      table_.open(table_file_, std::ios::binary);
-      table_ << "name\tstart\tend\trow\trows\n";
-      check_table();
-    }
+    writing([&] { open(); });
     const int64_t first = rows_->rows();
     try {
       arguments_.per_position ? every_step(stream, state) : one_row(stream, state);
@@ -95,10 +100,12 @@ class Embedder {
     }
     const Piece& piece = stream.piece();
     const std::string& start = arguments_.per_position ? piece.start : state.place.start;
-    table_ << piece.name << '\t' << start << '\t' << piece.end << '\t' << first << '\t' << rows_->rows() - first
-           << '\n';
-    table_.flush();
-    check_table();
+    writing([&] {
+      table_ << piece.name << '\t' << start << '\t' << piece.end << '\t' << first << '\t' << rows_->rows() - first
+             << '\n';
+      table_.flush();
+      check_table();
+    });
   }
 
   void finish() {
@@ -110,6 +117,18 @@ class Embedder {
   }
 
  private:
+  /// Not before there is something to write: what was there may be wanted.
+  void open() {
+    if (!rows_) {
+      rows_.emplace(arguments_.out, DType::kFloat32, width_);
+      table_.open(table_file_, std::ios::binary);
+      table_ << "name\tstart\tend\trow\trows\n";
+      check_table();
+    }
+  }
+  void append(const float* values, int64_t rows) {
+    writing([&] { rows_->append(values, rows); });
+  }
   void check_table() const { require(table_.good(), table_file_, ": cannot be written; is the disk full?"); }
 
   /// Features of the next steps. A step that was filled up leaves the state as it is.
@@ -133,7 +152,7 @@ class Embedder {
           on_host(features(*steps, steps->input(model_, state.position), state).value(), DType::kFloat32);
       // What goes on with this stream makes the unfinished step's row.
       if (!steps->filled || arguments_.state.save.empty()) {
-        rows_->append(values.data<float>(), steps->length);
+        append(values.data<float>(), steps->length);
       }
     }
   }
@@ -156,7 +175,7 @@ class Embedder {
     }
     require(count > 0, stream.piece().name, " has nothing to embed");
     whole.leave_in(state);
-    rows_->append(pooled.row(arguments_.pooling == "mean", count).data(), 1);
+    append(pooled.row(arguments_.pooling == "mean", count).data(), 1);
   }
 
   const EmbedArguments& arguments_;
@@ -174,7 +193,7 @@ int run_embed(const EmbedArguments& arguments) {
   const StreamInputs inputs{
       arguments.inputs, parse_windows(arguments.windows), {arguments.raw_format, arguments.raw_rate}};
   require(arguments.out.ends_with(".npy"), "--out ", arguments.out, ": a name that ends in .npy was wanted; the table ",
-          "of names goes beside it with .tsv");
+          "of names goes beside it as NAME.npy.tsv");
   const LoadedModel loaded = load_model(arguments.model, arguments.overrides);
   GradMode off(false);
   Embedder embedder(arguments, loaded);

@@ -204,6 +204,7 @@ int run_generate(const GenerateArguments& arguments) {
     const int64_t rows = std::min(arguments.batch, arguments.count - first);
     whole = maker.make(first, rows, tokens, arguments.state.save.empty() ? nullptr : &end);
   }
+  progress.finish();
   if (!arguments.state.save.empty()) {
     end.write(arguments.state.save, "generate", loaded);
   }

@@ -85,7 +85,7 @@ void add_embed(CLI::App& verb, EmbedArguments& arguments) {
   verb.add_option("model", arguments.model, "a run's or checkpoint's directory")->required();
   verb.add_option("inputs", arguments.inputs, "WAV, FLAC, FASTA, FASTQ, ..., .npy of token ids, a manifest, or -")
       ->required();
-  verb.add_option("-o,--out", arguments.out, ".npy file of rows (rows, d_model); names go beside it, as .tsv")
+  verb.add_option("-o,--out", arguments.out, ".npy file of rows (rows, d_model); names go beside it, FILE.npy.tsv")
       ->required();
   verb.add_option("--pooling", arguments.pooling, "the one row of a record: mean of its steps, or last")
       ->check(CLI::IsMember({"mean", "last"}));

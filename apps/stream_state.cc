@@ -58,8 +58,9 @@ std::string hexadecimal(uint64_t key) {
   return text;
 }
 
-/// Name and type of every tensor of the model's carry, from one step.
-std::map<std::string, DType> carry_types(const LoadedModel& loaded) {
+/// Name and type of every tensor of the model's carry, from one step. `features`: without that of a classifier's
+/// pooling.
+std::map<std::string, DType> carry_types(const LoadedModel& loaded, bool features) {
   GradMode off(false);
   const model::Model& model = *loaded.model;
   model::ModelInput input;
@@ -70,7 +71,7 @@ std::map<std::string, DType> carry_types(const LoadedModel& loaded) {
   }
   input.sequence = nn::plain_sequence(1, 1, 0, model.device());
   nn::CarryMap carry;
-  model.run(input, &carry);
+  features ? static_cast<void>(model.features(input, &carry)) : model.run(input, &carry);
   std::map<std::string, DType> types;
   for (const auto& [name, value] : carry) {
     types[name] = value.dtype();
@@ -173,7 +174,7 @@ StreamState StreamState::read(const std::string& file, const std::string& verb, 
   state.place.start = said("place.start");
   state.place.units = parse<int64_t>(said("place.units"), "place.units", file);
   state.place.bases = said("place.bases");
-  std::map<std::string, DType> types = carry_types(loaded);
+  std::map<std::string, DType> types = carry_types(loaded, verb == "embed");
   for (const auto& [name, tensor] : tensors) {
     if (const std::string carried = starting_with(name, kCarry); types.count(carried) > 0) {
       state.carry[carried] = Variable(tensor.to(loaded.model->device()).to(types.at(carried)));

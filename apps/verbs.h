@@ -75,7 +75,7 @@ int run_score(const ScoreArguments& arguments);
 struct EmbedArguments {
   std::string model;
   std::vector<std::string> inputs;
-  std::string out;               ///< .npy file to write; a TSV of the same name beside it
+  std::string out;               ///< .npy file to write, and .npy.tsv beside it
   std::string pooling = "mean";  ///< or last
   bool per_position = false;
   std::string windows;
