@@ -90,6 +90,8 @@ class Embedder {
         table_file_(arguments.out + ".tsv") {}
 
   void embed(InputStream& stream, StreamState& state) {
+    require(arguments_.per_position || state.text("rows", "per record") == "per record", arguments_.state.resume,
+            ": was saved by embed --per-position and holds no sum; go on with --per-position");
     writing([&] { open(); });
     const int64_t first = rows_->rows();
     try {
@@ -158,9 +160,6 @@ class Embedder {
   }
 
   void one_row(InputStream& stream, StreamState& state) {
-    const std::string before = state.text("rows", "per record");
-    require(before == "per record", arguments_.state.resume, ": was saved by embed --per-position and holds no sum; ",
-            "go on with --per-position");
     state.set("rows", "per record");
     Pooled pooled = Pooled::from(state, width_);
     Pooled whole = pooled;  // without a step that was filled up
