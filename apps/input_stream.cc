@@ -14,41 +14,61 @@
 namespace blockstate::apps {
 namespace {
 
-/// Records of a FASTA or FASTQ file, one in memory at a time.
+constexpr int64_t kEndless = INT64_MAX;
+
+/// Records of a FASTA or FASTQ file, read through a buffer that holds at most one window (or, without windows, one
+/// chunk) and a line.
 class SequenceStream : public InputStream {
  public:
   SequenceStream(const std::string& file, const genomics::DnaTokenizer& tokenizer, int64_t kmer, const Windows& windows)
       : file_(file), reader_(file), tokenizer_(tokenizer), kmer_(kmer), windows_(windows) {}
 
   bool next_piece() override {
-    const int64_t size = static_cast<int64_t>(record_.bases.size());
-    if (windows_.length > 0 && open_ && end_ < size) {
+    // A further window must bring bases that the one before did not hold.
+    if (windows_.length > 0 && open_ && fill(end_ - first_ + 1)) {
       begin_piece(begin_ + windows_.hop);
-      return true;
+      if (fill(at_ - first_ + 1)) {
+        return true;
+      }
     }
+    open_ = false;
     record_.line = 0;
-    open_ = reader_.next(record_);
-    if (open_) {
-      record_.bases.insert(0, kept_.bases);
-      inserted_ = static_cast<int64_t>(kept_.bases.size());
-      before_ = kept_.units - inserted_;
-      kept_ = {};
-      begin_piece(0);
+    if (!reader_.next_header(record_)) {
+      return false;
     }
-    return open_;
+    buffer_ = kept_.bases;
+    first_ = 0;
+    inserted_ = static_cast<int64_t>(kept_.bases.size());
+    before_ = kept_.units - inserted_;
+    kept_ = {};
+    more_ = true;
+    begin_piece(0);
+    fill(inserted_ + 1);  // a record without bases is told here
+    open_ = true;
+    return true;
   }
 
   std::optional<StepRun> read(int64_t steps) override {
-    const int64_t count = std::min(steps * kmer_, end_ - at_) / kmer_ * kmer_;
+    const int64_t wanted = steps >= kEndless / kmer_ ? kEndless : steps * kmer_;
+    const int64_t left = end_ == kEndless ? wanted : std::min(wanted, end_ - at_);
+    fill(at_ - first_ + left);
+    const int64_t have = std::min(left, held() - (at_ - first_));
+    const int64_t count = have / kmer_ * kmer_;
+    if (have < left || windows_.length > 0) {
+      piece_.end = std::to_string(before_ + at_ + have);
+    }
     if (count <= 0) {
       return std::nullopt;
     }
     StepRun run;
-    run.tokens =
-        tokenizer_.encode(std::string_view(record_.bases).substr(static_cast<size_t>(at_), static_cast<size_t>(count)),
-                          {join(file_, ": record ", record_.name), at_ - inserted_});
+    const auto from = static_cast<size_t>(at_ - first_);
+    run.tokens = tokenizer_.encode(std::string_view(buffer_).substr(from, static_cast<size_t>(count)),
+                                   {join(file_, ": record ", record_.name), at_ - inserted_});
     run.length = static_cast<int64_t>(run.tokens.size());
     at_ += count;
+    if (windows_.length == 0) {
+      drop_before(at_);
+    }
     return run;
   }
 
@@ -58,17 +78,35 @@ class SequenceStream : public InputStream {
   void keep(const StreamPlace& place) override { kept_ = place; }
   StreamPlace place() const override {
     StreamPlace place;
-    place.units = before_ + static_cast<int64_t>(record_.bases.size());
-    place.bases = record_.bases.substr(static_cast<size_t>(at_));
+    place.units = before_ + first_ + held();
+    place.bases = buffer_.substr(static_cast<size_t>(at_ - first_));
     return place;
   }
 
  private:
+  int64_t held() const { return static_cast<int64_t>(buffer_.size()); }
+
   void begin_piece(int64_t begin) {
-    const int64_t size = static_cast<int64_t>(record_.bases.size());
+    drop_before(begin);
     begin_ = at_ = begin;
-    end_ = windows_.length > 0 ? std::min(size, begin + windows_.length) : size;
-    piece_ = {record_.name, std::to_string(before_ + begin_), std::to_string(before_ + end_)};
+    end_ = windows_.length > 0 ? begin + windows_.length : kEndless;
+    piece_ = {record_.name, std::to_string(before_ + begin_), std::to_string(before_ + begin_)};
+  }
+
+  /// Reads until the buffer holds `count` bases; false where the record has fewer.
+  bool fill(int64_t count) {
+    while (more_ && held() < count) {
+      more_ = reader_.read_bases(buffer_, static_cast<size_t>(count));
+    }
+    return held() >= count;
+  }
+
+  void drop_before(int64_t base) {
+    while (first_ < base && fill(1)) {
+      const int64_t count = std::min(base - first_, held());
+      buffer_.erase(0, static_cast<size_t>(count));
+      first_ += count;
+    }
   }
 
   std::string file_;
@@ -78,11 +116,14 @@ class SequenceStream : public InputStream {
   Windows windows_;
   genomics::SequenceRecord record_;
   Piece piece_;
+  std::string buffer_;
+  int64_t first_ = 0;  ///< base at the buffer's front
   int64_t begin_ = 0, at_ = 0, end_ = 0;
   StreamPlace kept_;
-  int64_t before_ = 0;    ///< bases of the stream before those of record_
+  int64_t before_ = 0;    ///< bases of the stream before those of the record
   int64_t inserted_ = 0;  ///< bases at its front that the stream before had left
   bool open_ = false;
+  bool more_ = false;  ///< the record has bases that the buffer has not held yet
 };
 
 /// Examples of a data set: sequences of a manifest, or rows of a token array.
