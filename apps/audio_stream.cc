@@ -4,11 +4,13 @@
 #include <algorithm>
 #include <cstdio>
 #include <deque>
+#include <filesystem>
 
 #include "apps/format.h"
 #include "audio/audio_dataset.h"
 #include "audio/raw_reader.h"
 #include "audio/resample.h"
+#include "audio/wav_reader.h"
 #include "core/base/check.h"
 
 namespace blockstate::apps {
@@ -30,6 +32,8 @@ class AudioStream : public InputStream {
         return false;
       }
       started_ = true;
+      buffer_.assign(kept_.samples.begin(), kept_.samples.end());
+      before_ = kept_.units - static_cast<int64_t>(kept_.samples.size());
       begin_piece(0, kEndless);
       return fill(1);
     }
@@ -48,9 +52,14 @@ class AudioStream : public InputStream {
     const int64_t wanted = steps >= kEndless / options_.patch ? kEndless : steps * options_.patch;
     const int64_t left = end_ == kEndless ? wanted : std::min(wanted, end_ - at_);
     fill(at_ - first_ + left);
-    const int64_t have = std::min(left, first_ + static_cast<int64_t>(buffer_.size()) - at_);
+    int64_t have = std::min(left, first_ + static_cast<int64_t>(buffer_.size()) - at_);
     if (have <= 0) {
       return std::nullopt;
+    }
+    // A stream that may go on gives its last step apart where it is not full: it will be read again with what follows.
+    const bool filled = keeps_ && have < options_.patch;
+    if (keeps_ && !filled) {
+      have = have / options_.patch * options_.patch;
     }
     const auto from = buffer_.begin() + (at_ - first_);
     const std::vector<float> samples(from, from + have);
@@ -59,14 +68,29 @@ class AudioStream : public InputStream {
     if (windows_.length == 0) {
       drop_before(at_);
     }
-    return steps_of(samples);
+    StepRun run = steps_of(samples);
+    run.filled = filled;
+    if (filled) {
+      rest_ = samples;
+    }
+    return run;
   }
 
   const Piece& piece() const override { return piece_; }
+  void keep(const StreamPlace& place) override {
+    keeps_ = true;
+    kept_ = place;
+  }
+  StreamPlace place() const override {
+    StreamPlace place;
+    place.units = before_ + at_;
+    place.samples = rest_;
+    return place;
+  }
 
  private:
   std::string seconds_text(int64_t sample) const {
-    return format_fixed(start_ + static_cast<double>(sample) / static_cast<double>(options_.sample_rate), 3);
+    return format_fixed(start_ + static_cast<double>(before_ + sample) / static_cast<double>(options_.sample_rate), 3);
   }
 
   void begin_piece(int64_t begin, int64_t end) {
@@ -116,6 +140,10 @@ class AudioStream : public InputStream {
   std::deque<float> buffer_;
   int64_t first_ = 0;  ///< sample at the buffer's front
   int64_t begin_ = 0, at_ = 0, end_ = 0;
+  bool keeps_ = false;
+  StreamPlace kept_;         ///< what the stream goes on from
+  std::vector<float> rest_;  ///< samples of its last, unfinished step
+  int64_t before_ = 0;       ///< samples of the stream before those of this input and kept_
   bool started_ = false, ended_ = false;
 };
 
@@ -157,6 +185,15 @@ class AudioTableStream : public InputStream {
 };
 
 }  // namespace
+
+int64_t audio_rate(const std::string& file, const RawFormat& raw) {
+  if (file == "-") {
+    return raw.rate;
+  }
+  require(!std::filesystem::exists(file) || std::filesystem::is_regular_file(file), file,
+          " is no regular file; where a state is saved or resumed, give a file, or raw samples on standard input");
+  return audio::AudioReader(file).rate();
+}
 
 std::unique_ptr<InputStream> open_audio_stream(const RunConfig& run, const std::string& file, const Windows& windows,
                                                const RawFormat& raw) {

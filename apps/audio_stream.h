@@ -13,4 +13,7 @@ namespace blockstate::apps {
 std::unique_ptr<InputStream> open_audio_stream(const RunConfig& run, const std::string& file, const Windows& windows,
                                                const RawFormat& raw);
 
+/// Hz of a recording, or as said of raw PCM on standard input (0: not said). Error where it can be read only once.
+int64_t audio_rate(const std::string& file, const RawFormat& raw);
+
 }  // namespace blockstate::apps

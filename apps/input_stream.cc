@@ -2,6 +2,7 @@
 #include "apps/input_stream.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 
 #include "apps/audio_stream.h"
@@ -13,50 +14,99 @@
 namespace blockstate::apps {
 namespace {
 
-/// Records of a FASTA or FASTQ file, one in memory at a time.
+constexpr int64_t kEndless = INT64_MAX;
+
+/// Records of a FASTA or FASTQ file, read through a buffer that holds at most one window (or, without windows, one
+/// chunk) and a line.
 class SequenceStream : public InputStream {
  public:
   SequenceStream(const std::string& file, const genomics::DnaTokenizer& tokenizer, int64_t kmer, const Windows& windows)
       : file_(file), reader_(file), tokenizer_(tokenizer), kmer_(kmer), windows_(windows) {}
 
   bool next_piece() override {
-    const int64_t size = static_cast<int64_t>(record_.bases.size());
-    if (windows_.length > 0 && open_ && end_ < size) {
+    // A further window must bring bases that the one before did not hold.
+    if (windows_.length > 0 && open_ && fill(end_ - first_ + 1)) {
       begin_piece(begin_ + windows_.hop);
-      return true;
+      if (fill(at_ - first_ + 1)) {
+        return true;
+      }
     }
+    open_ = false;
     record_.line = 0;
-    open_ = reader_.next(record_);
-    if (open_) {
-      begin_piece(0);
+    if (!reader_.next_header(record_)) {
+      return false;
     }
-    return open_;
+    buffer_ = kept_.bases;
+    first_ = 0;
+    inserted_ = static_cast<int64_t>(kept_.bases.size());
+    before_ = kept_.units - inserted_;
+    kept_ = {};
+    more_ = true;
+    begin_piece(0);
+    fill(inserted_ + 1);  // a record without bases is told here
+    open_ = true;
+    return true;
   }
 
   std::optional<StepRun> read(int64_t steps) override {
-    const int64_t count = std::min(steps * kmer_, end_ - at_) / kmer_ * kmer_;
+    const int64_t wanted = steps >= kEndless / kmer_ ? kEndless : steps * kmer_;
+    const int64_t left = end_ == kEndless ? wanted : std::min(wanted, end_ - at_);
+    fill(at_ - first_ + left);
+    const int64_t have = std::min(left, held() - (at_ - first_));
+    const int64_t count = have / kmer_ * kmer_;
+    if (have < left || windows_.length > 0) {
+      piece_.end = std::to_string(before_ + at_ + have);
+    }
     if (count <= 0) {
       return std::nullopt;
     }
     StepRun run;
-    run.tokens =
-        tokenizer_.encode(std::string_view(record_.bases).substr(static_cast<size_t>(at_), static_cast<size_t>(count)),
-                          {join(file_, ": record ", record_.name), at_});
+    const auto from = static_cast<size_t>(at_ - first_);
+    run.tokens = tokenizer_.encode(std::string_view(buffer_).substr(from, static_cast<size_t>(count)),
+                                   {join(file_, ": record ", record_.name), at_ - inserted_});
     run.length = static_cast<int64_t>(run.tokens.size());
     at_ += count;
+    if (windows_.length == 0) {
+      drop_before(at_);
+    }
     return run;
   }
 
   const Piece& piece() const override { return piece_; }
   /// Where not even a header was found, this is no file of sequences.
   bool survives_errors() const override { return record_.line > 0; }
+  void keep(const StreamPlace& place) override { kept_ = place; }
+  StreamPlace place() const override {
+    StreamPlace place;
+    place.units = before_ + first_ + held();
+    place.bases = buffer_.substr(static_cast<size_t>(at_ - first_));
+    return place;
+  }
 
  private:
+  int64_t held() const { return static_cast<int64_t>(buffer_.size()); }
+
   void begin_piece(int64_t begin) {
-    const int64_t size = static_cast<int64_t>(record_.bases.size());
+    drop_before(begin);
     begin_ = at_ = begin;
-    end_ = windows_.length > 0 ? std::min(size, begin + windows_.length) : size;
-    piece_ = {record_.name, std::to_string(begin_), std::to_string(end_)};
+    end_ = windows_.length > 0 ? begin + windows_.length : kEndless;
+    piece_ = {record_.name, std::to_string(before_ + begin_), std::to_string(before_ + begin_)};
+  }
+
+  /// Reads until the buffer holds `count` bases; false where the record has fewer.
+  bool fill(int64_t count) {
+    while (more_ && held() < count) {
+      more_ = reader_.read_bases(buffer_, static_cast<size_t>(count));
+    }
+    return held() >= count;
+  }
+
+  void drop_before(int64_t base) {
+    while (first_ < base && fill(1)) {
+      const int64_t count = std::min(base - first_, held());
+      buffer_.erase(0, static_cast<size_t>(count));
+      first_ += count;
+    }
   }
 
   std::string file_;
@@ -66,14 +116,21 @@ class SequenceStream : public InputStream {
   Windows windows_;
   genomics::SequenceRecord record_;
   Piece piece_;
+  std::string buffer_;
+  int64_t first_ = 0;  ///< base at the buffer's front
   int64_t begin_ = 0, at_ = 0, end_ = 0;
+  StreamPlace kept_;
+  int64_t before_ = 0;    ///< bases of the stream before those of the record
+  int64_t inserted_ = 0;  ///< bases at its front that the stream before had left
   bool open_ = false;
+  bool more_ = false;  ///< the record has bases that the buffer has not held yet
 };
 
 /// Examples of a data set: sequences of a manifest, or rows of a token array.
 class ExampleStream : public InputStream {
  public:
-  ExampleStream(std::shared_ptr<data::Dataset> data, int64_t kmer) : data_(std::move(data)), kmer_(kmer) {}
+  ExampleStream(std::shared_ptr<data::Dataset> data, int64_t kmer, int64_t vocabulary)
+      : data_(std::move(data)), kmer_(kmer), vocabulary_(vocabulary) {}
 
   bool next_piece() override {
     if (index_ >= data_->size()) {
@@ -81,7 +138,11 @@ class ExampleStream : public InputStream {
     }
     example_ = data_->get(index_++);
     at_ = 0;
-    piece_ = {example_.name, "0", std::to_string(example_.length() * kmer_)};
+    for (size_t i = 0; i < example_.tokens.size(); ++i) {
+      require(example_.tokens[i] < vocabulary_, example_.name, ": the id at position ", i, " is ", example_.tokens[i],
+              "; the model knows ids from 0 to ", vocabulary_ - 1);
+    }
+    piece_ = {example_.name, std::to_string(before_), std::to_string(before_ + example_.length() * kmer_)};
     return true;
   }
 
@@ -104,10 +165,18 @@ class ExampleStream : public InputStream {
 
   const Piece& piece() const override { return piece_; }
   bool survives_errors() const override { return true; }
+  void keep(const StreamPlace& place) override { before_ = place.units; }
+  StreamPlace place() const override {
+    StreamPlace place;
+    place.units = before_ + at_;
+    return place;
+  }
 
  private:
   std::shared_ptr<data::Dataset> data_;
   int64_t kmer_;
+  int64_t vocabulary_;
+  int64_t before_ = 0;  ///< ids of the stream before this one
   data::Example example_;
   Piece piece_;
   int64_t index_ = 0;
@@ -115,6 +184,26 @@ class ExampleStream : public InputStream {
 };
 
 }  // namespace
+
+void InputStream::keep(const StreamPlace&) { fail("this kind of input cannot be left and gone on with"); }
+
+Windows parse_windows(const std::string& text) {
+  Windows windows;
+  if (text.empty()) {
+    return windows;
+  }
+  const char* end = text.data() + text.size();
+  const auto [slash, problem] = std::from_chars(text.data(), end, windows.length);
+  bool good = problem == std::errc() && windows.length > 0;
+  windows.hop = windows.length;
+  if (good && slash != end) {
+    good = *slash == '/';
+    const auto [rest, hop_problem] = std::from_chars(slash + 1, end, windows.hop);
+    good = good && hop_problem == std::errc() && rest == end && windows.hop > 0;
+  }
+  require(good, "--windows ", text, ": LENGTH or LENGTH/HOP in samples or bases was wanted, such as 16000/8000");
+  return windows;
+}
 
 model::ModelInput StepRun::input(const model::Model& model, int64_t offset) const {
   model::ModelInput result;
@@ -139,7 +228,7 @@ std::unique_ptr<InputStream> open_input_stream(const RunConfig& run, const TaskS
         file, genomics::DnaTokenizer(genomics::parse_lower_case(run.data.lower_case), kmer), kmer, windows);
   }
   require(windows.length == 0, "--windows cuts recordings and FASTA records; ", file, " is a list of examples");
-  return std::make_unique<ExampleStream>(open_input(run, file), kmer);
+  return std::make_unique<ExampleStream>(open_input(run, file), kmer, task.shape.vocabulary);
 }
 
 namespace {

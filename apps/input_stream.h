@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Inputs of `classify` and `score` as they lie, read piece by piece and chunk by chunk.
+// Inputs of `classify`, `score`, `embed` and prompts as they lie, read piece by piece and chunk by chunk.
 #pragma once
 
 #include <functional>
@@ -19,10 +19,21 @@ struct Windows {
   int64_t hop = 0;
 };
 
+/// "LENGTH" or "LENGTH/HOP"; empty: none. Error otherwise.
+Windows parse_windows(const std::string& text);
+
 /// How "-" (standard input) is read where it is raw PCM; empty format: "-" is a file of a known form.
 struct RawFormat {
   std::string format;  ///< "s16le" or "f32le"
   int64_t rate = 0;    ///< Hz
+};
+
+/// Where the input of a stream stands that is left and gone on with.
+struct StreamPlace {
+  std::string start;           ///< Piece::start of the stream's beginning
+  int64_t units = 0;           ///< samples, bases or ids read so far, those below included
+  std::vector<float> samples;  ///< read, but too few for a step
+  std::string bases;           ///< the same of DNA
 };
 
 /// A record, or a window of one.
@@ -38,6 +49,7 @@ struct StepRun {
   std::vector<float> frames;
   int64_t channels = 0;
   int64_t length = 0;
+  bool filled = false;  ///< of a stream that is kept (InputStream::keep): one step, its end filled up with zeros
   /// As one row that stands at step `offset` of its record.
   model::ModelInput input(const model::Model& model, int64_t offset) const;
 };
@@ -52,6 +64,11 @@ class InputStream {
   virtual const Piece& piece() const = 0;
   /// Whether the pieces after one that could not be read can still be had.
   virtual bool survives_errors() const { return false; }
+  /// To be called before the first piece, where a state is saved or resumed: the first piece goes on from `place`, and
+  /// what fills no whole step at its end is left in place() (and given as a StepRun that is `filled`).
+  virtual void keep(const StreamPlace& place);
+  /// After the last step of the piece.
+  virtual StreamPlace place() const { return {}; }
 };
 
 /// Opens each input and calls body(stream) for each of its pieces. What cannot be read is reported on standard error
@@ -59,8 +76,8 @@ class InputStream {
 int for_each_piece(const RunConfig& run, const TaskShape& task, const std::vector<std::string>& files,
                    const Windows& windows, const RawFormat& raw, const std::function<void(InputStream&)>& body);
 
-/// Audio of any length is read in constant memory; a DNA record is held whole (one byte a base) while it is scored.
-/// Manifests (.tsv, .csv) give a piece a row.
+/// Recordings and FASTA records of any length are read in constant memory, the latter by lines. Manifests (.tsv, .csv) give
+/// a piece a row.
 std::unique_ptr<InputStream> open_input_stream(const RunConfig& run, const TaskShape& task, const std::string& file,
                                                const Windows& windows, const RawFormat& raw);
 

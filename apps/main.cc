@@ -32,6 +32,71 @@ void add_overrides(CLI::App& verb, std::vector<std::string>& overrides) {
   verb.add_option("--set", overrides, "override a data or task key of the run")->allow_extra_args(false);
 }
 
+/// --device and --dtype of verbs that take a trained model: it may run elsewhere than it was trained.
+void add_device(CLI::App& verb, std::vector<std::string>& overrides) {
+  for (const char* key : {"device", "dtype"}) {
+    verb.add_option_function<std::string>(
+        std::string("--") + key,
+        [&overrides, key](const std::string& value) { overrides.push_back(std::string(key) + "=" + value); },
+        std::string(key) == "device" ? "auto, cpu, cuda or cuda:N; default: the run's" : "float32 or bfloat16");
+  }
+  add_overrides(verb, overrides);
+}
+
+/// Of inputs that may be raw PCM.
+template <class Arguments>
+void add_raw(CLI::App& verb, Arguments& arguments) {
+  verb.add_option("--raw-format", arguments.raw_format, "of -: s16le or f32le");
+  verb.add_option("--raw-rate", arguments.raw_rate, "of -: Hz")->check(CLI::PositiveNumber);
+}
+
+void add_chunk(CLI::App& verb, int64_t& chunk, const char* help = "steps at once; changes memory, not the result") {
+  verb.add_option("--chunk", chunk, help)->check(CLI::PositiveNumber);
+}
+
+void add_state(CLI::App& verb, StateArguments& state, const char* what) {
+  verb.add_option("--save-state", state.save, std::string("write where the stream stands at the end, for ") + what);
+  verb.add_option("--resume-state", state.resume, "go on from such a file, on any device");
+}
+
+void add_generate(CLI::App& verb, GenerateArguments& arguments) {
+  verb.add_option("model", arguments.model, "a run's or checkpoint's directory")->required();
+  verb.add_option("-o,--out", arguments.out, "FASTA, WAV or .npy by what the model reads; -: FASTA on standard output");
+  verb.add_option("--length", arguments.length, "bases, samples or ids of each sample")
+      ->required()
+      ->check(CLI::PositiveNumber);
+  verb.add_option("--prompt", arguments.prompt, "FASTA, WAV, ..., .npy of one record that the samples go on from");
+  verb.add_option("--prompt-text", arguments.prompt_text, "bases that the samples go on from");
+  verb.add_option("--count", arguments.count, "samples; WAV and .npy get a file each, OUT-1, OUT-2, ...")
+      ->check(CLI::PositiveNumber);
+  verb.add_option("--batch", arguments.batch, "samples made at once: faster on a GPU; may change a last bit")
+      ->check(CLI::PositiveNumber);
+  verb.add_option("--temperature", arguments.temperature,
+                  "1: as the model says; lower: safer; 0: always the likeliest");
+  verb.add_option("--top-k", arguments.top_k, "draw from the K likeliest only; 0, or more than there are: from all");
+  verb.add_option("--top-p", arguments.top_p, "draw from the likeliest that together reach this probability");
+  verb.add_option("--seed", arguments.seed, "the same seed gives the same samples; default: 1, or the state's");
+  add_chunk(verb, arguments.chunk, "steps of the prompt at once; changes memory, not the result");
+  add_state(verb, arguments.state, "one sample");
+  add_device(verb, arguments.overrides);
+}
+
+void add_embed(CLI::App& verb, EmbedArguments& arguments) {
+  verb.add_option("model", arguments.model, "a run's or checkpoint's directory")->required();
+  verb.add_option("inputs", arguments.inputs, "WAV, FLAC, FASTA, FASTQ, ..., .npy of token ids, a manifest, or -")
+      ->required();
+  verb.add_option("-o,--out", arguments.out, ".npy file of rows (rows, d_model); names go beside it, FILE.npy.tsv")
+      ->required();
+  verb.add_option("--pooling", arguments.pooling, "the one row of a record: mean of its steps, or last")
+      ->check(CLI::IsMember({"mean", "last"}));
+  verb.add_flag("--per-position", arguments.per_position, "a row a step instead of a row a record");
+  verb.add_option("--windows", arguments.windows, "cut inputs: LENGTH/HOP in samples or bases");
+  add_chunk(verb, arguments.chunk);
+  add_raw(verb, arguments);
+  add_state(verb, arguments.state, "one input of one record");
+  add_device(verb, arguments.overrides);
+}
+
 int run_program(int argc, char** argv) {
   CLI::App app("blockstate: long-context sequence models on raw audio and DNA", "blockstate");
   app.require_subcommand(1);
@@ -59,21 +124,19 @@ int run_program(int argc, char** argv) {
   eval_verb->add_option("model", eval.model, "a run's or checkpoint's directory")->required();
   eval_verb->add_option("--data", eval.data, "data set; default: the run's own");
   eval_verb->add_option("--split", eval.split, "train, valid or test");
-  eval_verb->add_option("--chunk", eval.chunk, "steps at once; changes memory, not the result")
-      ->check(CLI::PositiveNumber);
+  add_chunk(*eval_verb, eval.chunk);
   eval_verb->add_flag("--json", eval.json, "one JSON object");
-  add_overrides(*eval_verb, eval.overrides);
+  add_device(*eval_verb, eval.overrides);
 
   ClassifyArguments classify;
   CLI::App* classify_verb = app.add_subcommand("classify", "labels and probabilities of files, as TSV");
   classify_verb->add_option("model", classify.model, "a run's or checkpoint's directory")->required();
   classify_verb->add_option("inputs", classify.inputs, "WAV, FLAC, FASTA, FASTQ, ..., a manifest, or - ")->required();
   classify_verb->add_option("--windows", classify.windows, "cut inputs: LENGTH/HOP in samples or bases");
-  classify_verb->add_option("--chunk", classify.chunk, "steps at once; changes memory, not the result")
-      ->check(CLI::PositiveNumber);
-  classify_verb->add_option("--raw-format", classify.raw_format, "of -: s16le or f32le");
-  classify_verb->add_option("--raw-rate", classify.raw_rate, "of -: Hz")->check(CLI::PositiveNumber);
-  add_overrides(*classify_verb, classify.overrides);
+  add_chunk(*classify_verb, classify.chunk);
+  add_raw(*classify_verb, classify);
+  add_state(*classify_verb, classify.state, "one input of one record");
+  add_device(*classify_verb, classify.overrides);
 
   ScoreArguments score;
   CLI::App* score_verb = app.add_subcommand("score", "log-likelihood of records under a language model, as TSV");
@@ -81,10 +144,18 @@ int run_program(int argc, char** argv) {
   score_verb->add_option("inputs", score.inputs, "FASTA, FASTQ, WAV, .npy of token ids, or a manifest")->required();
   score_verb->add_flag("--per-position", score.per_position, "one line a symbol");
   score_verb->add_flag("--no-bos", score.no_bos, "feed no start token: the first symbol is not scored");
-  score_verb->add_option("--chunk", score.chunk, "steps at once; changes memory, not the result")
-      ->check(CLI::PositiveNumber);
+  add_chunk(*score_verb, score.chunk);
+  add_raw(*score_verb, score);
+  add_state(*score_verb, score.state, "one input of one record");
   score_verb->add_option("--logits", score.logits, "write logits (B, L, V) to this .npy file");
-  add_overrides(*score_verb, score.overrides);
+  add_device(*score_verb, score.overrides);
+
+  GenerateArguments generate;
+  CLI::App* generate_verb = app.add_subcommand("generate", "samples of a language model, as FASTA, WAV or .npy");
+  add_generate(*generate_verb, generate);
+  EmbedArguments embed;
+  CLI::App* embed_verb = app.add_subcommand("embed", "features of records or of their steps, as .npy");
+  add_embed(*embed_verb, embed);
 
   BenchArguments bench;
   CLI::App* bench_verb = app.add_subcommand("bench", "time ops and models against what the device can do at most");
@@ -123,6 +194,12 @@ int run_program(int argc, char** argv) {
   }
   if (bench_verb->parsed()) {
     return run_bench(bench);
+  }
+  if (generate_verb->parsed()) {
+    return run_generate(generate);
+  }
+  if (embed_verb->parsed()) {
+    return run_embed(embed);
   }
   return classify_verb->parsed() ? run_classify(classify) : run_score(score);
 }

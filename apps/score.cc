@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <numbers>
 
-#include "apps/input_stream.h"
+#include "apps/each_stream.h"
 #include "apps/session.h"
 #include "apps/verbs.h"
 #include "core/autograd/ops.h"
@@ -18,10 +18,27 @@ namespace {
 
 constexpr int64_t kDefaultChunk = 65536;
 
+/// What has been scored of a stream. Kept in its state.
 struct Score {
   int64_t length = 0;  ///< symbols read
   int64_t scored = 0;  ///< symbols predicted: all, or all but the first without a start token
   double log_likelihood = 0;
+  int64_t previous = -1;  ///< the symbol before the next target, not yet fed; -1: none
+
+  static Score from(const StreamState& state, int64_t start_token) {
+    return {state.integer("length", 0), state.integer("scored", 0), state.number("log_likelihood", 0),
+            state.integer("previous", start_token)};
+  }
+  void leave_in(StreamState& state) const {
+    state.set("length", length);
+    state.set("scored", scored);
+    state.set("log_likelihood", log_likelihood);
+    state.set("previous", previous);
+  }
+  /// bits_per_symbol.
+  double bits() const {
+    return -log_likelihood / std::numbers::ln2 / static_cast<double>(std::max<int64_t>(1, scored));
+  }
 };
 
 /// Scores one piece. The row of logits that predicts symbol i stands at step i (with a start token) or i - 1, so the
@@ -31,30 +48,32 @@ class Scorer {
   Scorer(const model::Model& model, int64_t start_token, bool per_position, std::vector<Tensor>* logits)
       : model_(model), start_token_(start_token), per_position_(per_position), logits_(logits) {}
 
-  Score score(InputStream& stream, int64_t chunk) {
-    Score total;
-    nn::CarryMap carry;
-    int64_t fed = 0;                  // steps through the model so far
-    int64_t previous = start_token_;  // the symbol before the next target; -1: none
+  Score score(InputStream& stream, StreamState& state, int64_t chunk) {
+    Score total = Score::from(state, start_token_);
     while (std::optional<StepRun> run = stream.read(chunk)) {
       StepRun input;
       std::vector<int64_t> targets;
       for (const int64_t symbol : run->tokens) {
-        if (previous >= 0) {
-          input.tokens.push_back(previous);
+        if (total.previous >= 0) {
+          input.tokens.push_back(total.previous);
           targets.push_back(symbol);
         }
-        previous = symbol;
+        total.previous = symbol;
       }
       total.length += run->length;
       input.length = static_cast<int64_t>(targets.size());
       if (input.length == 0) {
         continue;
       }
-      const Tensor rows = model_.forward(input.input(model_, fed), &carry).value().reshape({input.length, -1});
+      if (state.position > 0) {
+        note_growing(model_, state.position + input.length);
+      }
+      const Tensor rows =
+          model_.forward(input.input(model_, state.position), &state.carry).value().reshape({input.length, -1});
       add(stream.piece(), rows, targets, total);
-      fed += input.length;
+      state.position += input.length;
     }
+    total.leave_in(state);
     return total;
   }
 
@@ -64,12 +83,14 @@ class Scorer {
       logits_->push_back(rows.to(DType::kFloat32).to(Device{}).clone());
     }
     const Tensor wanted = Tensor::from({static_cast<int64_t>(targets.size())}, targets).to(rows.device());
+    // Where the stream began without a start token, its first symbol has no score.
+    const int64_t first = total.length - static_cast<int64_t>(targets.size());
     const Tensor losses = ops::cross_entropy(Variable(rows), wanted, 0).value().to(Device{}).to(DType::kFloat64);
     for (size_t i = 0; i < targets.size(); ++i) {
       const double log_likelihood = -losses.data<double>()[i];
       total.log_likelihood += log_likelihood;
       if (per_position_) {
-        const int64_t position = start_token_ >= 0 ? total.scored : total.scored + 1;
+        const int64_t position = first + static_cast<int64_t>(i);
         std::printf("%s\t%lld\t%lld\t%.6g\n", piece.name.c_str(), static_cast<long long>(position),
                     static_cast<long long>(targets[i]), log_likelihood);
       }
@@ -113,26 +134,26 @@ int run_score(const ScoreArguments& arguments) {
   require(shape.head == model::HeadKind::kLanguageModel, arguments.model, " is no language model; one trained with ",
           "task.kind = \"language_model\" was wanted");
   const int64_t start_token = shape.start_token && !arguments.no_bos ? shape.vocabulary : -1;
+  const StreamInputs inputs{arguments.inputs, {}, {arguments.raw_format, arguments.raw_rate}};
   const int64_t chunk = arguments.chunk > 0 ? arguments.chunk : kDefaultChunk;
   GradMode off(false);
   std::printf(arguments.per_position ? "name\tposition\tsymbol\tlog_likelihood_nats\n"
                                      : "name\tlength\tlog_likelihood_nats\tbits_per_symbol\n");
   std::vector<std::vector<Tensor>> all_logits;
-  const int reports = for_each_piece(loaded.run, loaded.task, arguments.inputs, {}, {}, [&](InputStream& stream) {
+  const auto score_one = [&](InputStream& stream, StreamState& state) {
     std::vector<Tensor> logits;
     Scorer scorer(*loaded.model, start_token, arguments.per_position, arguments.logits.empty() ? nullptr : &logits);
-    const Score score = scorer.score(stream, chunk);
+    const Score score = scorer.score(stream, state, chunk);
     if (!arguments.per_position) {
       // Six digits: what float32 and the order of chunks leave certain (|difference| <= 1e-5 relative).
-      const double bits =
-          -score.log_likelihood / std::numbers::ln2 / static_cast<double>(std::max<int64_t>(1, score.scored));
       std::printf("%s\t%lld\t%.6g\t%.6g\n", stream.piece().name.c_str(), static_cast<long long>(score.length),
-                  score.log_likelihood, bits);
+                  score.log_likelihood, score.bits());
     }
     if (!arguments.logits.empty()) {
       all_logits.push_back(std::move(logits));
     }
-  });
+  };
+  const int reports = for_each_stream(loaded, "score", inputs, arguments.state, score_one);
   if (!arguments.logits.empty()) {
     write_logits(arguments.logits, all_logits, shape.outputs);
   }

@@ -63,23 +63,26 @@ LoadedModel load_model(const std::string& path, const std::vector<std::string>& 
           ": \"run\", \"shape\" and \"classes\" were wanted; is this a checkpoint of blockstate?");
   LoadedModel loaded;
   loaded.source = directory.string();
-  loaded.run = run_config_from(*run);
+  config::Value settings = *run;
+  for (const std::string& override : overrides) {
+    require(override.rfind("model.", 0) != 0, "--set ", override, ": the model is what the checkpoint holds; only ",
+            "data, task and device settings can be changed here");
+    config::apply_override(settings, override);
+  }
+  loaded.run = run_config_from(settings);
   config::read(*shape, loaded.task.shape);
   for (const config::Value& label : classes->array()) {
     loaded.task.classes.push_back(label.text());
   }
-  loaded.model = build_model(loaded.run, loaded.task);
-  train::load_parameters(*loaded.model, checkpoint.model, (directory / "model.safetensors").string());
-  if (!overrides.empty()) {
-    config::Value changed = *run;
-    for (const std::string& override : overrides) {
-      require(override.rfind("model.", 0) != 0, "--set ", override, ": the model is what the checkpoint holds; only ",
-              "data, task and device settings can be changed here");
-      config::apply_override(changed, override);
-    }
-    loaded.run = run_config_from(changed);
-  }
   prepare_process(loaded.run);
+  loaded.model = build_model(loaded.run, loaded.task);
+  train::NamedTensors parameters = checkpoint.model;
+  for (auto& [name, tensor] : parameters) {
+    if (tensor.dtype() == DType::kFloat32 || tensor.dtype() == DType::kFloat64) {
+      tensor = tensor.to(loaded.model->dtype());  // `dtype` may be another one than in training
+    }
+  }
+  train::load_parameters(*loaded.model, parameters, (directory / "model.safetensors").string());
   return loaded;
 }
 

@@ -68,6 +68,21 @@ std::vector<int64_t> DnaTokenizer::encode(std::string_view bases, const BaseOrig
   return ids;
 }
 
+std::string DnaTokenizer::decode(const std::vector<int64_t>& ids) const {
+  if (kmer_ == 1) {
+    return base_letters(ids);
+  }
+  std::string letters(ids.size() * static_cast<size_t>(kmer_), kBaseLetters[kBaseN]);
+  for (size_t i = 0; i < ids.size(); ++i) {
+    require(ids[i] >= 0 && ids[i] < vocabulary_, "k-mer id: wanted 0 to ", vocabulary_ - 1, ", found ", ids[i]);
+    int64_t rest = ids[i];
+    for (int64_t j = kmer_ - 1; j >= 0 && ids[i] < vocabulary_ - 1; --j, rest /= 4) {
+      letters[i * static_cast<size_t>(kmer_) + static_cast<size_t>(j)] = kBaseLetters[static_cast<size_t>(rest % 4)];
+    }
+  }
+  return letters;
+}
+
 std::string base_letters(const std::vector<int64_t>& tokens) {
   std::string letters;
   letters.reserve(tokens.size());

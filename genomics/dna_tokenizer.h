@@ -37,6 +37,9 @@ class DnaTokenizer {
   /// Token ids of `bases`, or of the other strand of it. Error names `origin`, the 1-based position in the record and
   /// the character that is no base; also if there are too few bases for one k-mer.
   std::vector<int64_t> encode(std::string_view bases, const BaseOrigin& origin, bool reverse_strand = false) const;
+  /// The letters that ids stand for, k a k-mer (k times N for the one that holds an N); k-mers that do not overlap.
+  /// Error on an id outside the vocabulary.
+  std::string decode(const std::vector<int64_t>& ids) const;
 
  private:
   LowerCase policy_;

@@ -53,35 +53,53 @@ void FastaReader::find_first_header() {
 }
 
 bool FastaReader::next(SequenceRecord& record) {
+  if (!next_header(record)) {
+    return false;
+  }
+  read_bases(record.bases, std::string::npos);
+  return true;
+}
+
+bool FastaReader::next_header(SequenceRecord& record) {
   if (marker_ == 0) {
     find_first_header();
+  }
+  for (std::string passed; in_record_; passed.clear()) {
+    is_fastq() ? read_fastq_bases(passed) : read_fasta_bases(passed, 1);
   }
   if (!has_header_) {
     return false;
   }
   const std::string_view text = header_text(header_);
-  record.name = record_name(header_);
+  name_ = record.name = record_name(header_);
   const size_t rest = text.find_first_not_of(kBlanks, record.name.size());
   record.comment = rest == std::string_view::npos ? std::string_view{} : text.substr(rest);
   record.bases.clear();
-  record.line = header_line_;
+  name_line_ = record.line = header_line_;
   layout_ = {};
+  layout_.offset = lines_.offset();
   short_line_seen_ = false;
   has_header_ = false;
-  if (is_fastq()) {
-    read_fastq_bases(record);
-  } else {
-    layout_.offset = lines_.offset();
-    read_fasta_bases(record);
-  }
-  require(!record.bases.empty(), file_, ": record ", shown_text(record.name), " (line ", record.line, ") has no bases");
+  in_record_ = true;
+  has_bases_ = false;
   return true;
 }
 
-void FastaReader::read_fasta_bases(SequenceRecord& record) {
-  while (true) {
+bool FastaReader::read_bases(std::string& bases, size_t wanted) {
+  const size_t before = bases.size();
+  if (in_record_) {
+    is_fastq() ? read_fastq_bases(bases) : read_fasta_bases(bases, wanted);
+  }
+  has_bases_ = has_bases_ || bases.size() > before;
+  require(has_bases_ || in_record_, file_, ": record ", shown_text(name_), " (line ", name_line_, ") has no bases");
+  return in_record_;
+}
+
+void FastaReader::read_fasta_bases(std::string& bases, size_t wanted) {
+  while (bases.size() < wanted) {
     const int64_t before = lines_.offset();
-    if (!lines_.next(line_)) {
+    in_record_ = lines_.next(line_);
+    if (!in_record_) {
       return;
     }
     if (!line_.empty() && line_[0] == '>') {
@@ -89,13 +107,14 @@ void FastaReader::read_fasta_bases(SequenceRecord& record) {
       header_.swap(line_);
       header_line_ = lines_.number();
       has_header_ = true;
+      in_record_ = false;
       return;
     }
     const size_t raw = line_.size() - (!line_.empty() && line_.back() == '\r');
     strip_end(line_);
     const bool clean = raw == line_.size() && std::all_of(line_.begin(), line_.end(), is_graph);
     track_layout(line_.size(), static_cast<size_t>(lines_.offset() - before), clean);
-    record.bases += line_;
+    bases += line_;
   }
 }
 
@@ -118,31 +137,34 @@ void FastaReader::track_layout(size_t bases, size_t bytes, bool clean) {
   layout_.regular = layout_.regular && clean;
 }
 
-void FastaReader::read_fastq_bases(SequenceRecord& record) {
+void FastaReader::read_fastq_bases(std::string& bases) {
+  in_record_ = false;
+  const size_t first = bases.size();
   bool plus = false;
   while (!plus && lines_.next(line_)) {
     strip_end(line_);
     plus = !line_.empty() && line_[0] == '+';
-    record.bases += plus ? std::string_view{} : std::string_view(line_);
+    bases += plus ? std::string_view{} : std::string_view(line_);
   }
-  require(plus, file_, ": record ", shown_text(record.name), " (line ", record.line,
+  require(plus, file_, ": record ", shown_text(name_), " (line ", name_line_,
           "): wanted a line that starts with '+' after the bases, found the end of the file");
+  const size_t count = bases.size() - first;
   size_t qualities = 0;
   bool more = lines_.next(line_);
-  while (more && qualities < record.bases.size()) {
+  while (more && qualities < count) {
     strip_end(line_);
     qualities += line_.size();
     more = lines_.next(line_);
   }
-  require(qualities == record.bases.size(), file_, ": record ", shown_text(record.name), " (line ", record.line,
-          "): wanted ", record.bases.size(), " qualities, one a base, found ", qualities);
+  require(qualities == count, file_, ": record ", shown_text(name_), " (line ", name_line_, "): wanted ", count,
+          " qualities, one a base, found ", qualities);
   for (; more; more = lines_.next(line_)) {
     strip_end(line_);
     if (line_.empty()) {
       continue;
     }
     require(line_[0] == '@', file_, ", line ", lines_.number(),
-            ": wanted a FASTQ header line that starts with '@' after record ", shown_text(record.name), ", found ",
+            ": wanted a FASTQ header line that starts with '@' after record ", shown_text(name_), ", found ",
             shown_character(line_[0]));
     header_ = line_;
     header_line_ = lines_.number();

@@ -29,7 +29,8 @@ struct RecordLayout {
 std::string_view record_name(std::string_view header);
 
 /// Records of a FASTA or FASTQ file in order: plain, gzip or bgzip; LF or CRLF; wrapped or on one line; "-" is standard
-/// input. Memory: one record. Characters are not checked here: that they are bases is the tokenizer's to say.
+/// input. Memory: one record, or with read_bases what is asked for and a line. Characters are not checked here: that
+/// they are bases is the tokenizer's to say.
 class FastaReader {
  public:
   /// Errors name the file: none there, directory, empty, a known other format (BAM, VCF, ...).
@@ -39,6 +40,13 @@ class FastaReader {
   /// bases (the reader stays usable and goes on with the next record), FASTQ qualities that are not as many
   /// as the bases, data cut short.
   bool next(SequenceRecord& record);
+  /// The same in pieces, for records that are not to be held whole. Goes to the next record, past what is left of the
+  /// one before, and leaves its bases to be read; false at the end.
+  bool next_header(SequenceRecord& record);
+  /// Appends to `bases` until it holds `wanted` or the record ends; by whole lines, so it may come to hold more.
+  /// Returns whether the record goes on. A FASTQ record comes whole. Errors as of next(), once the record's end is
+  /// reached.
+  bool read_bases(std::string& bases, size_t wanted);
   bool is_fastq() const { return marker_ == '@'; }
   /// Of the record read last; FASTA only.
   const RecordLayout& layout() const { return layout_; }
@@ -46,8 +54,8 @@ class FastaReader {
 
  private:
   void find_first_header();
-  void read_fasta_bases(SequenceRecord& record);
-  void read_fastq_bases(SequenceRecord& record);
+  void read_fasta_bases(std::string& bases, size_t wanted);
+  void read_fastq_bases(std::string& bases);
   void track_layout(size_t bases, size_t bytes, bool clean);
 
   std::string file_;
@@ -57,6 +65,10 @@ class FastaReader {
   std::string header_;  ///< of the record that comes next
   int64_t header_line_ = 0;
   std::string line_;
+  std::string name_;  ///< of the record being read, and the line of its header
+  int64_t name_line_ = 0;
+  bool in_record_ = false;  ///< it has bases left to read
+  bool has_bases_ = false;  ///< it had some
   RecordLayout layout_;
   bool short_line_seen_ = false;
 };

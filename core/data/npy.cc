@@ -103,23 +103,30 @@ Tensor read_npy_integers(const std::string& file) {
   return ids;
 }
 
-void write_npy(const std::string& file, const Tensor& tensor) {
-  require(tensor.dtype() == DType::kFloat32 || tensor.dtype() == DType::kInt64, "a .npy file of ",
-          dtype_name(tensor.dtype()), " is not written");
-  std::string shape;
-  for (const int64_t size : tensor.shape()) {
-    shape += std::to_string(size) + ",";
+std::string npy_header(const Shape& shape, DType dtype, size_t least) {
+  require(dtype == DType::kFloat32 || dtype == DType::kInt64, "a .npy file of ", dtype_name(dtype), " is not written");
+  std::string sizes;
+  for (const int64_t size : shape) {
+    sizes += std::to_string(size) + ",";
   }
-  std::string header = join("{'descr': '", tensor.dtype() == DType::kFloat32 ? "<f4" : "<i8",
-                            "', 'fortran_order': False, 'shape': (", shape, "), }");
-  header.resize((10 + header.size() + 1 + 63) / 64 * 64 - 10 - 1, ' ');
-  header += '\n';
+  const std::string text = join("{'descr': '", dtype == DType::kFloat32 ? "<f4" : "<i8",
+                                "', 'fortran_order': False, 'shape': (", sizes, "), }");
+  constexpr size_t kBefore = kMagicSize + 4;  // version and length of the text
+  const size_t size = std::max(least, (kBefore + text.size() + 1 + 63) / 64 * 64);
+  const size_t length = size - kBefore;
+  std::string header(kMagic, kMagicSize);
+  header += {1, 0, static_cast<char>(length & 255), static_cast<char>(length >> 8)};
+  header += text;
+  header.resize(size - 1, ' ');
+  return header + '\n';
+}
+
+void write_npy(const std::string& file, const Tensor& tensor) {
+  const std::string header = npy_header(tensor.shape(), tensor.dtype());
   const std::string part = file + ".part";
   {
     std::ofstream out(part, std::ios::binary);
     require(out.good(), part, " cannot be written");
-    out.write(kMagic, kMagicSize).put(1).put(0);
-    out.put(static_cast<char>(header.size() & 255)).put(static_cast<char>(header.size() >> 8));
     const Tensor packed = tensor.packed();
     out << header;
     out.write(reinterpret_cast<const char*>(packed.bytes()), packed.elements() * dtype_size(packed.dtype()));

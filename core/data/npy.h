@@ -13,6 +13,10 @@ namespace blockstate::data {
 /// dimension, big-endian, cut short.
 Tensor read_npy_integers(const std::string& file);
 
+/// Magic, version 1.0 and header of a float32 or int64 array, filled with blanks to a multiple of 64 bytes, at least
+/// `least` of them.
+std::string npy_header(const Shape& shape, DType dtype, size_t least = 0);
+
 /// Writes a float32 or int64 tensor; whole or not at all.
 void write_npy(const std::string& file, const Tensor& tensor);
 

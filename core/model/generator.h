@@ -26,6 +26,11 @@ class Generator {
   Tensor best() const;
   /// Steps fed so far.
   int64_t position() const { return position_; }
+  /// All that is needed from the past. The next call may write over it.
+  const nn::CarryMap& carry() const { return carry_; }
+  /// Goes on where `position` steps had left this carry: of as many rows, or of one row, which all rows then start
+  /// from. Its tensors may lie on any device.
+  void restore(const nn::CarryMap& carry, int64_t position);
 
  private:
   Tensor forward();

@@ -124,10 +124,9 @@ ops::WithState Mamba::scan(const Projected& in, const Variable& initial, const T
 
 Variable Mamba::states_at_window_ends(const Variable& x, const Sequence& sequence, int64_t window, const Carry& carry) {
   const Projected in = project(x, sequence, carry);
-  const ops::States states =
-      ops::selective_scan_states({in.u, ops::linear(in.low, dt_weight_), decay(), in.B, {}, {}, {}, dt_bias_,
-                                  carry.get("ssm")},
-                                 sequence.kernel_position(), first_window(sequence, window), window);
+  const ops::States states = ops::selective_scan_states(
+      {in.u, ops::linear(in.low, dt_weight_), decay(), in.B, {}, {}, {}, dt_bias_, carry.get("ssm")},
+      sequence.kernel_position(), first_window(sequence, window), window);
   if (carry.wanted()) {
     carry.set("ssm", states.final);
   }

@@ -94,3 +94,13 @@ TEST_CASE("letters come back from base tokens only") {
   CHECK(base_letters({0, 1, 2, 3, 4}) == "ACGTN");
   CHECK_THAT(test::error_of([] { base_letters({0, 5}); }), Contains("found 5"));
 }
+
+TEST_CASE("k-mers come back as letters") {
+  const DnaTokenizer triples(LowerCase::kUpper, 3);
+  const std::string bases = "ACGTTTGANAAC";
+  const std::string letters = triples.decode(triples.encode(bases, {"r", 0}));
+  CHECK(letters == "ACGTTTNNNAAC");  // a k-mer that holds an N is known no more
+  CHECK(triples.decode({0, 63}) == "AAATTT");
+  CHECK(DnaTokenizer().decode({0, 1, 2, 3, 4}) == "ACGTN");
+  CHECK_THAT(test::error_of([&] { triples.decode({65}); }), Contains("0 to 64") && Contains("found 65"));
+}

@@ -166,3 +166,41 @@ TEST_CASE("the layout of a record is what its index needs") {
     CHECK_FALSE(layout_of_second(">b\n" + uneven).regular);
   }
 }
+
+TEST_CASE("a record in pieces is the record, however small the pieces") {
+  const TempDir folder;
+  const std::string bases = test::random_bases(1000, 1);
+  const std::string fasta = folder.write("x.fa", ">one\n" + test::wrapped(bases, 60) + "\n>none\n\n>two\nACGTN\nRY\n");
+  const std::string fastq = folder.write("x.fq", "@one\nACGTACGTAC\n+\nIIIIIIIIII\n@two\nGG\n+\nII\n");
+  for (const size_t wanted : {size_t{1}, size_t{59}, size_t{60}, size_t{61}, size_t{5000}}) {
+    FastaReader reader(fasta);
+    SequenceRecord record;
+    REQUIRE(reader.next_header(record));
+    CHECK(record.bases.empty());
+    std::string all;
+    for (bool more = true; more;) {
+      std::string part;
+      more = reader.read_bases(part, wanted);
+      CHECK((part.size() >= wanted || !more));
+      CHECK(part.size() < wanted + 60);  // by lines
+      all += part;
+    }
+    CHECK(all == bases);
+    std::string none;
+    CHECK_FALSE(reader.read_bases(none, wanted));
+    CHECK(none.empty());
+    REQUIRE(reader.next_header(record));
+    CHECK_THAT(error_of([&] { reader.read_bases(none, wanted); }), Contains("'none' (line 20) has no bases"));
+    REQUIRE(reader.next_header(record));
+    CHECK(record.name == "two");
+    CHECK_FALSE(reader.next_header(record));  // past bases that nobody read
+
+    FastaReader reads(fastq);
+    REQUIRE(reads.next_header(record));
+    CHECK(reads.next_header(record));
+    CHECK(record.name == "two");
+    CHECK_FALSE(reads.read_bases(none, wanted));
+    CHECK(none == "GG");
+    CHECK_FALSE(reads.next_header(record));
+  }
+}

@@ -76,6 +76,6 @@ for line in '' 'trian' 'train --stpes 3' 'classify' 'score run' 'eval run --chun
 done
 ok --version
 grep -Eq '^blockstate [0-9]+\.[0-9]+\.[0-9]+' out || die 'a version'
-for verb in train compare eval classify score inspect; do
+for verb in train compare eval classify score generate embed inspect; do
   ok $verb --help
 done

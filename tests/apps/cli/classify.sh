@@ -103,6 +103,20 @@ says err 'mixed.fa: record bad, position 5: wanted a base'
 says err "mixed.fa: record 'empty' (line 1) has no bases"
 exits 1 classify dna mixed.fa --windows 50
 equal "$(awk 'NR > 1 { print $1, $2, $3 }' out | tr '\n' ' ')" 'good 0 50 good 50 70 fine 0 50 fine 50 90 '
+# Windows apart, beyond a line of the file, and one that lies past the end.
+fasta long 200 3 >long.fa
+ok classify dna long.fa --windows 40/70
+equal "$(awk 'NR > 1 { print $2, $3 }' out | tr '\n' ' ')" '0 40 70 110 140 180 '
+ok classify dna long.fa --windows 40/180
+equal "$(awk 'NR > 1 { print $2, $3 }' out | tr '\n' ' ')" '0 40 180 200 '
+ok classify dna long.fa --windows 40/300
+equal "$(awk 'NR > 1 { print $2, $3 }' out | tr '\n' ' ')" '0 40 '
+ok classify dna long.fa --windows 130/35 --chunk 9
+equal "$(awk 'NR > 1 { print $2, $3 }' out | tr '\n' ' ')" '0 130 35 165 70 200 '
+cp out windows
+{ echo '>part' && bases 200 3 | cut -c 36-165 && echo; } >part.fa
+ok classify dna part.fa
+close "$(row 1 | cut -f 6)" "$(row 2 windows | cut -f 6)"
 ok classify dna reads.tsv
 equal "$(awk -F '\t' 'NR > 1 { print $2, $3 }' out | sort -u)" '0 40'
 equal "$(rows)" 16
