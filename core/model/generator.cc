@@ -46,22 +46,6 @@ Tensor Generator::prompt(const Tensor& tokens, int64_t chunk) {
   return logits_;
 }
 
-void Generator::restore(const nn::CarryMap& carry, int64_t position) {
-  GradMode off(false);
-  nn::CarryMap rows;
-  for (const auto& [name, value] : carry) {
-    const int64_t count = value.size(0);
-    require(count == batch_ || count == 1, "the carry's ", name, " has ", count, " rows; ", batch_, " were wanted");
-    // A place of its own: recorded steps write over the carry, which may be the caller's.
-    const std::vector<Variable> copies(static_cast<size_t>(batch_ / count), value);
-    rows[name] = Variable(ops::concat(copies, 0).value().to(model_.device()).clone());
-  }
-  carry_ = std::move(rows);
-  position_ = position;
-  fixed_ = false;
-  graph_.reset();
-}
-
 void Generator::place_step(const std::vector<int64_t>& tokens) {
   require(static_cast<int64_t>(tokens.size()) == batch_, tokens.size(), " tokens for ", batch_, " rows");
   std::vector<int64_t> values = tokens;
@@ -116,6 +100,22 @@ Tensor Generator::step(const std::vector<int64_t>& tokens) {
   }
   ++position_;
   return logits_;
+}
+
+void Generator::restore(const nn::CarryMap& carry, int64_t position) {
+  GradMode off(false);
+  nn::CarryMap rows;
+  for (const auto& [name, value] : carry) {
+    const int64_t count = value.size(0);
+    require(count == batch_ || count == 1, "the carry's ", name, " has ", count, " rows; ", batch_, " were wanted");
+    // A place of its own: recorded steps write over the carry, which may be the caller's.
+    const std::vector<Variable> copies(static_cast<size_t>(batch_ / count), value);
+    rows[name] = Variable(ops::concat(copies, 0).value().to(model_.device()).clone());
+  }
+  carry_ = std::move(rows);
+  position_ = position;
+  fixed_ = false;
+  graph_.reset();
 }
 
 }  // namespace blockstate::model
