@@ -48,22 +48,6 @@ Tensor Generator::prompt(const Tensor& tokens, int64_t chunk) {
   return logits_;
 }
 
-void Generator::restore(const nn::CarryMap& carry, int64_t position) {
-  GradMode off(false);
-  nn::CarryMap rows;
-  for (const auto& [name, value] : carry) {
-    const int64_t count = value.size(0);
-    require(count == batch_ || count == 1, "the carry's ", name, " has ", count, " rows; ", batch_, " were wanted");
-    // A place of its own: recorded steps write over the carry, which may be the caller's.
-    const std::vector<Variable> copies(static_cast<size_t>(batch_ / count), value);
-    rows[name] = Variable(ops::concat(copies, 0).value().to(model_.device()).clone());
-  }
-  carry_ = std::move(rows);
-  position_ = position;
-  fixed_ = false;
-  graph_.reset();
-}
-
 void Generator::place_positions() {
   std::vector<int64_t> values(2 * static_cast<size_t>(batch_), position_ + 1);
   std::fill_n(values.begin(), batch_, position_);
@@ -135,6 +119,22 @@ Tensor Generator::advance() {
   }
   ++position_;
   return logits_;
+}
+
+void Generator::restore(const nn::CarryMap& carry, int64_t position) {
+  GradMode off(false);
+  nn::CarryMap rows;
+  for (const auto& [name, value] : carry) {
+    const int64_t count = value.size(0);
+    require(count == batch_ || count == 1, "the carry's ", name, " has ", count, " rows; ", batch_, " were wanted");
+    // A place of its own: recorded steps write over the carry, which may be the caller's.
+    const std::vector<Variable> copies(static_cast<size_t>(batch_ / count), value);
+    rows[name] = Variable(ops::concat(copies, 0).value().to(model_.device()).clone());
+  }
+  carry_ = std::move(rows);
+  position_ = position;
+  fixed_ = false;
+  graph_.reset();
 }
 
 }  // namespace blockstate::model

@@ -84,7 +84,7 @@ refuses 'leave out --prompt-text' -- generate lm --length 5 --resume-state state
 refuses '--save-state is for one stream' -- generate lm --length 5 --count 2 --save-state none
 { echo '>x' && bases 50 3 && echo; } >x.fa
 ok score lm x.fa --save-state scored
-refuses 'is a state of `score`' -- generate lm --length 5 --resume-state scored
+refuses 'scored: is a state of' 'give it to blockstate score' -- generate lm --length 5 --resume-state scored
 absent none
 
 # Ctrl-C leaves a whole file, and a state that goes on.

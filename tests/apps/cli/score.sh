@@ -67,3 +67,18 @@ exits 1 score lm x.fa --logits none/l.npy
 says err 'none/l.npy'
 absent none
 exits 2 score lm x.fa --chunk -5
+
+# A model runs elsewhere than it was trained, and in another type: bfloat16 is a GPU's, float64 the CPU's.
+cp -r lm elsewhere
+sed -i 's/"dtype": "float32"/"dtype": "bfloat16"/' elsewhere/checkpoints/6/config.json
+exits 1 score elsewhere x.fa
+says err 'dtype = "bfloat16" needs device = "cuda"; on the CPU use float32'
+ok score elsewhere x.fa --dtype float32
+same out whole
+ok train -c lm.toml --dtype float64 --set run.dir=exact
+ok score exact x.fa
+cp out exactly
+ok score exact x.fa --dtype float32 --device cpu
+close "$(field long 3)" "$(field long 3 exactly)"
+exits 1 score lm x.fa --device gpu
+says err 'device = "gpu" is not known'
