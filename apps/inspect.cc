@@ -73,7 +73,7 @@ int run_inspect(const InspectArguments& arguments) {
   }
   const int64_t batch = arguments.batch > 0 ? arguments.batch : loaded.run.train.batch;
   int64_t chunk = loaded.run.train.chunk;
-  if (chunk == kAutoChunk) {
+  if (chunk == kAuto) {
     chunk = train::choose_chunk(model, batch, length);
   }
   print_plan(model, train::plan_memory(model, batch, length, chunk), batch, length, chunk);

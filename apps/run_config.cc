@@ -69,10 +69,12 @@ void TrainConfig::visit(config::Visitor& v) {
           config::at_least(0));
   v.field("batch", batch, "examples a step", config::at_least(1));
   v.field("chunk", chunk, "exact gradients over chunks of this many steps, memory set by the chunk; 0: in one piece",
-          config::at_least(0), {{"auto", kAutoChunk}});
+          config::at_least(0), {{"auto", kAuto}});
   v.field("truncate", truncate, "no gradient from a chunk to the one before: one pass less, and no longer exact");
   v.check("truncate", !truncate || chunk != 0, "needs train.chunk");
   v.field("carry_on_host", carry_on_host, "the carries at chunk edges wait in host memory");
+  v.field("keep", keep, "MiB for outputs of scans and attention, which chunks then need not compute twice",
+          config::at_least(0), {{"auto", kAuto}});
   v.field("pack", pack, "short records share rows of this many steps; 0: a row for each", config::at_least(0));
   v.field("eval_every", eval_every, "steps between validations; 0: only at the end", config::at_least(0));
   v.field("save_every", save_every, "steps between checkpoints; 0: only at the end", config::at_least(0));

@@ -56,16 +56,17 @@ struct TaskConfig {
   void visit(config::Visitor& v);
 };
 
-inline constexpr int64_t kAutoChunk = -1;
+inline constexpr int64_t kAuto = -1;
 
 /// [train]
 struct TrainConfig {
   int64_t steps = 1000;
   int64_t tokens = 0;
   int64_t batch = 16;
-  int64_t chunk = 0;  ///< kAutoChunk: chosen from free memory
+  int64_t chunk = 0;  ///< kAuto: chosen from free memory
   bool truncate = false;
   bool carry_on_host = false;
+  int64_t keep = 0;  ///< MiB; kAuto: what is free
   int64_t pack = 0;
   int64_t eval_every = 100;
   int64_t save_every = 100;

@@ -89,6 +89,7 @@ Value decisive(RunConfig run) {
   run.train.save_every = 0;
   run.train.eval_batch = 0;
   run.train.carry_on_host = false;
+  run.train.keep = 0;
   run.train.steps = 1;  // a finished run may be given more steps
   run.train.tokens = 0;
   return config::write(run);
@@ -217,7 +218,7 @@ TrainingOutcome run_training(const RunConfig& given, const std::string& label, P
     return outcome;
   }
 
-  if (run.train.chunk == kAutoChunk) {
+  if (run.train.chunk == kAuto) {
     const int64_t longest = longest_row(run, *data.train);
     run.train.chunk = train::choose_chunk(*model, run.train.batch, longest);
     const train::MemoryPlan plan = train::plan_memory(*model, run.train.batch, longest, run.train.chunk);
@@ -225,13 +226,20 @@ TrainingOutcome run_training(const RunConfig& given, const std::string& label, P
                     "; a step of training needs ", format_bytes(plan.total()), ", ",
                     format_bytes(free_memory(model->device())), " are free\n"));
   }
+  int64_t keep = run.train.keep << 20;
+  if (run.train.keep == kAuto) {
+    const train::MemoryPlan plan =
+        train::plan_memory(*model, run.train.batch, longest_row(run, *data.train), run.train.chunk);
+    release_cached_memory(model->device());
+    keep = train::spare_memory(*model, plan);
+  }
   outcome.result.parameters = model->parameter_count();
   train::TrainerOptions options;
   options.optimizer = run.train.optimizer;
   options.schedule = run.train.schedule;
   options.length = run.train.length;
   options.steps = run.train.steps;
-  options.chunking = {run.train.chunk, run.train.truncate, run.train.carry_on_host};
+  options.chunking = {run.train.chunk, run.train.truncate, run.train.carry_on_host, keep};
   options.eval_every = run.train.eval_every;
   options.save_every = run.train.save_every;
   options.seed = static_cast<uint64_t>(run.seed);

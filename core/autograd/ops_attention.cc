@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "core/autograd/kept.h"
 #include "core/autograd/ops.h"
 #include "core/autograd/ops_support.h"
 #include "kernels/attention.h"
@@ -14,10 +15,15 @@ Variable attention(const Variable& q, const Variable& k, const Variable& v, cons
               queries.size(3) == keys.size(3),
           "attention: q ", shape_text(q.shape()), ", k ", shape_text(k.shape()), " and v ", shape_text(v.shape()),
           " do not fit together");
-  Tensor y = Tensor::empty(q.shape(), q.dtype(), queries.device());
-  Tensor log_sum_exp;
-  if (grad_enabled()) {
-    log_sum_exp = Tensor::empty({q.size(0), q.size(2), q.size(1)}, state_dtype(queries), queries.device());
+  const Shape sums = {q.size(0), q.size(2), q.size(1)};
+  const DType exact = state_dtype(queries);
+  Tensor y, log_sum_exp;
+  const bool taken = take_kept("attention", {&y, &log_sum_exp});
+  const bool keep =
+      !taken && room_to_keep(queries.elements() * dtype_size(q.dtype()) + element_count(sums) * dtype_size(exact));
+  if (!taken) {
+    y = Tensor::empty(q.shape(), q.dtype(), queries.device());
+    log_sum_exp = grad_enabled() || keep ? Tensor::empty(sums, exact, queries.device()) : Tensor();
   }
   const auto inputs = [queries, keys, values, b = bias.value(), range, scale, log_sum_exp](auto on, const Tensor& out) {
     using T = typename decltype(on)::Value;
@@ -35,7 +41,10 @@ Variable attention(const Variable& q, const Variable& k, const Variable& v, cons
     args.offset = range.offset;
     return args;
   };
-  dispatch(queries, "attention", [&](auto on) { BLOCKSTATE_KERNEL(on, attention_forward, inputs(on, y)); });
+  if (!taken) {
+    dispatch(queries, "attention", [&](auto on) { BLOCKSTATE_KERNEL(on, attention_forward, inputs(on, y)); });
+    keep_outputs("attention", keep ? std::vector<Tensor>{y, log_sum_exp} : std::vector<Tensor>());
+  }
   return record_one("attention", y, {q, k, v, bias}, [inputs, y, queries, keys, b = bias.value()](const Tensor& grad) {
     Tensor dq = Tensor::empty(queries.shape(), queries.dtype(), queries.device());
     Tensor dk = Tensor::empty(keys.shape(), keys.dtype(), keys.device());

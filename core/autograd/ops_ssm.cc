@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "core/autograd/kept.h"
 #include "core/autograd/ops.h"
 #include "core/autograd/ops_support.h"
 #include "core/base/profile.h"
@@ -200,23 +201,31 @@ WithState selective_scan(const SelectiveScanInputs& in, const Tensor& position, 
           shape_text(in.A.shape()), ", B ", shape_text(in.B.shape()), " and C ", shape_text(in.C.shape()),
           " do not fit together");
   const Tensor& like = in.u.value();
-  Tensor y = Tensor::empty(in.u.shape(), like.dtype(), like.device());
   const DType exact = state_dtype(like);
-  Tensor final = want_state ? state_place(in.initial.value(), {B, D, N}, exact, like.device()) : Tensor();
-  dispatch(like, "selective_scan", [&](auto on) {
-    using T = typename decltype(on)::Value;
-    using P = typename decltype(on)::Parameter;
-    if (grad_enabled()) {
-      constexpr int64_t kEvery = on.kCuda ? kernels::cuda::kScanCheckpoint : kernels::kScanCheckpoint;
-      saved.checkpoint = Tensor::empty({B, pieces(L, kEvery), D, N}, exact, like.device());
+  const int64_t every =
+      like.device().kind == DeviceKind::kCuda ? kernels::cuda::kScanCheckpoint : kernels::kScanCheckpoint;
+  const Shape checkpoint_shape = {B, pieces(L, every), D, N};
+  Tensor y, final;
+  if (!take_kept("selective_scan", {&y, &final, &saved.checkpoint})) {
+    const bool keep = room_to_keep(B * L * D * dtype_size(like.dtype()) +
+                                   (element_count(checkpoint_shape) + B * D * N) * dtype_size(exact));
+    y = Tensor::empty(in.u.shape(), like.dtype(), like.device());
+    final = want_state ? state_place(in.initial.value(), {B, D, N}, exact, like.device()) : Tensor();
+    if (grad_enabled() || keep) {
+      saved.checkpoint = Tensor::empty(checkpoint_shape, exact, like.device());
     }
-    auto args = saved.args<T, P>();
-    args.y = y.view<T, 3>();
-    args.final = final.view<P, 3>();
-    BLOCKSTATE_KERNEL(on, selective_scan_forward, args);
-    // A state's step: decay exponent, input, state, output; the exponential counts as one.
-    profile::add_flops(static_cast<double>(saved.u.elements()) * 7.0 * static_cast<double>(N));
-  });
+    dispatch(like, "selective_scan", [&](auto on) {
+      using T = typename decltype(on)::Value;
+      using P = typename decltype(on)::Parameter;
+      auto args = saved.args<T, P>();
+      args.y = y.view<T, 3>();
+      args.final = final.view<P, 3>();
+      BLOCKSTATE_KERNEL(on, selective_scan_forward, args);
+      // A state's step: decay exponent, input, state, output; the exponential counts as one.
+      profile::add_flops(static_cast<double>(saved.u.elements()) * 7.0 * static_cast<double>(N));
+    });
+    keep_outputs("selective_scan", keep ? std::vector<Tensor>{y, final, saved.checkpoint} : std::vector<Tensor>());
+  }
   auto outputs =
       record("selective_scan", {y, final}, {in.u, in.delta, in.A, in.B, in.C, in.D, in.z, in.delta_bias, in.initial},
              [saved](const std::vector<Tensor>& grads) { return selective_scan_backward(saved, grads); });
@@ -268,14 +277,21 @@ WithState diagonal_scan(const Variable& u, const Variable& a, const Variable& c,
   const int64_t B = u.size(0), L = u.size(1), width = u.size(2), states = a.size(1);
   require(a.size(0) == width && a.shape() == c.shape(), "diagonal_scan: u ", shape_text(u.shape()), ", a ",
           shape_text(a.shape()), " and c ", shape_text(c.shape()), " do not fit together");
-  Tensor y = Tensor::empty(u.shape(), input.dtype(), input.device());
   const DType exact = state_dtype(input);
-  Tensor final = want_state ? state_place(initial.value(), {B, width, states, 2}, exact, input.device()) : Tensor();
-  Tensor checkpoint;
-  if (grad_enabled()) {
-    const bool cuda = input.device().kind == DeviceKind::kCuda;
-    const int64_t every = cuda ? kernels::cuda::kDiagonalCheckpoint : kernels::kDiagonalCheckpoint;
-    checkpoint = Tensor::empty({B, pieces(L, every), states, 2, width}, exact, input.device());
+  const bool cuda = input.device().kind == DeviceKind::kCuda;
+  const int64_t every = cuda ? kernels::cuda::kDiagonalCheckpoint : kernels::kDiagonalCheckpoint;
+  const Shape checkpoint_shape = {B, pieces(L, every), states, 2, width};
+  Tensor y, final, checkpoint;
+  const bool taken = take_kept("diagonal_scan", {&y, &final, &checkpoint});
+  const bool keep =
+      !taken && room_to_keep(B * L * width * dtype_size(input.dtype()) +
+                             (element_count(checkpoint_shape) + 2 * B * width * states) * dtype_size(exact));
+  if (!taken) {
+    y = Tensor::empty(u.shape(), input.dtype(), input.device());
+    final = want_state ? state_place(initial.value(), {B, width, states, 2}, exact, input.device()) : Tensor();
+    if (grad_enabled() || keep) {
+      checkpoint = Tensor::empty(checkpoint_shape, exact, input.device());
+    }
   }
   const auto inputs = [input, checkpoint, position, decay = a.value(), out = c.value(), skip = D.value(),
                        start = initial.value()](auto on) {
@@ -291,13 +307,16 @@ WithState diagonal_scan(const Variable& u, const Variable& a, const Variable& c,
     args.position = position.view<int64_t, 2>();
     return args;
   };
-  dispatch(input, "diagonal_scan", [&](auto on) {
-    auto args = inputs(on);
-    args.y = y.view<typename decltype(on)::Value, 3>();
-    args.final = final.view<typename decltype(on)::Parameter, 4>();
-    BLOCKSTATE_KERNEL(on, diagonal_scan_forward, args);
-    profile::add_flops(static_cast<double>(input.elements()) * 12.0 * static_cast<double>(states));
-  });
+  if (!taken) {
+    dispatch(input, "diagonal_scan", [&](auto on) {
+      auto args = inputs(on);
+      args.y = y.view<typename decltype(on)::Value, 3>();
+      args.final = final.view<typename decltype(on)::Parameter, 4>();
+      BLOCKSTATE_KERNEL(on, diagonal_scan_forward, args);
+      profile::add_flops(static_cast<double>(input.elements()) * 12.0 * static_cast<double>(states));
+    });
+    keep_outputs("diagonal_scan", keep ? std::vector<Tensor>{y, final, checkpoint} : std::vector<Tensor>());
+  }
   auto outputs = record(
       "diagonal_scan", {y, final}, {u, a, c, D, initial},
       [inputs, input, decay = a.value(), skip = D.value(), start = initial.value()](const std::vector<Tensor>& grads) {

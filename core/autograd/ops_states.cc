@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // States of a scan at the ends of windows, and what is read out of them.
+#include "core/autograd/kept.h"
 #include "core/autograd/ops.h"
 #include "core/autograd/ops_support.h"
 #include "core/base/profile.h"
@@ -24,14 +25,19 @@ States selective_scan_states(const SelectiveScanInputs& in, const Tensor& positi
   const Tensor start = packed(in.initial.value());
   const Device device = u.device();
   const DType exact = state_dtype(u);
-  const Tensor at_ends = Tensor::empty({B, windows.finished(), D, N}, exact, device);
-  const Tensor final = Tensor::empty({B, D, N}, exact, device);
-  Tensor checkpoint, decay;
-  if (grad_enabled()) {
-    const bool cuda = device.kind == DeviceKind::kCuda;
-    const int64_t every = cuda ? kernels::cuda::kScanCheckpoint : kernels::kScanCheckpoint;
-    checkpoint = Tensor::empty({B, windows.count(), windows.checkpoints(every), D, N}, exact, device);
-    decay = cuda ? Tensor::empty({B, windows.count(), D, N}, exact, device) : Tensor();
+  const bool cuda = device.kind == DeviceKind::kCuda;
+  const int64_t every = cuda ? kernels::cuda::kScanCheckpoint : kernels::kScanCheckpoint;
+  const int64_t saved_states = windows.count() * (windows.checkpoints(every) + (cuda ? 1 : 0));
+  Tensor at_ends, final, checkpoint, decay;
+  const bool taken = take_kept("selective_scan_states", {&at_ends, &final, &checkpoint, &decay});
+  const bool keep = !taken && room_to_keep((windows.finished() + 1 + saved_states) * B * D * N * dtype_size(exact));
+  if (!taken) {
+    at_ends = Tensor::empty({B, windows.finished(), D, N}, exact, device);
+    final = Tensor::empty({B, D, N}, exact, device);
+    if (grad_enabled() || keep) {
+      checkpoint = Tensor::empty({B, windows.count(), windows.checkpoints(every), D, N}, exact, device);
+      decay = cuda ? Tensor::empty({B, windows.count(), D, N}, exact, device) : Tensor();
+    }
   }
   const auto inputs = [windows, u, delta, b, checkpoint, decay, position, A = in.A.value(),
                        bias = in.delta_bias.value(), start](auto on) {
@@ -50,13 +56,17 @@ States selective_scan_states(const SelectiveScanInputs& in, const Tensor& positi
     args.position = position.view<int64_t, 2>();
     return args;
   };
-  dispatch(u, "selective_scan_states", [&](auto on) {
-    auto args = inputs(on);
-    args.states = at_ends.view<typename decltype(on)::Parameter, 4>();
-    args.final = final.view<typename decltype(on)::Parameter, 3>();
-    BLOCKSTATE_KERNEL(on, selective_scan_states_forward, args);
-    profile::add_flops(static_cast<double>(u.elements()) * 5.0 * static_cast<double>(N));
-  });
+  if (!taken) {
+    dispatch(u, "selective_scan_states", [&](auto on) {
+      auto args = inputs(on);
+      args.states = at_ends.view<typename decltype(on)::Parameter, 4>();
+      args.final = final.view<typename decltype(on)::Parameter, 3>();
+      BLOCKSTATE_KERNEL(on, selective_scan_states_forward, args);
+      profile::add_flops(static_cast<double>(u.elements()) * 5.0 * static_cast<double>(N));
+    });
+    keep_outputs("selective_scan_states",
+                 keep ? std::vector<Tensor>{at_ends, final, checkpoint, decay} : std::vector<Tensor>());
+  }
   auto outputs = record(
       "selective_scan_states", {at_ends, final}, {in.u, in.delta, in.A, in.B, in.delta_bias, in.initial},
       [inputs, u, delta, b, A = in.A.value(), bias = in.delta_bias.value(), start](const std::vector<Tensor>& grads) {
@@ -94,13 +104,19 @@ States diagonal_scan_states(const Variable& u, const Variable& a, const Variable
   const kernels::ScanWindows windows{first, window, L};
   const Device device = input.device();
   const DType exact = state_dtype(input);
-  const Tensor at_ends = Tensor::empty({B, windows.finished(), width, states, 2}, exact, device);
-  const Tensor final = Tensor::empty({B, width, states, 2}, exact, device);
-  Tensor checkpoint;
-  if (grad_enabled()) {
-    const bool cuda = device.kind == DeviceKind::kCuda;
-    const int64_t every = cuda ? kernels::cuda::kDiagonalCheckpoint : kernels::kDiagonalCheckpoint;
-    checkpoint = Tensor::empty({B, windows.count(), windows.checkpoints(every), states, 2, width}, exact, device);
+  const bool cuda = device.kind == DeviceKind::kCuda;
+  const int64_t every = cuda ? kernels::cuda::kDiagonalCheckpoint : kernels::kDiagonalCheckpoint;
+  const int64_t saved_states = windows.count() * windows.checkpoints(every);
+  Tensor at_ends, final, checkpoint;
+  const bool taken = take_kept("diagonal_scan_states", {&at_ends, &final, &checkpoint});
+  const bool keep =
+      !taken && room_to_keep((windows.finished() + 1 + saved_states) * 2 * B * width * states * dtype_size(exact));
+  if (!taken) {
+    at_ends = Tensor::empty({B, windows.finished(), width, states, 2}, exact, device);
+    final = Tensor::empty({B, width, states, 2}, exact, device);
+    if (grad_enabled() || keep) {
+      checkpoint = Tensor::empty({B, windows.count(), windows.checkpoints(every), states, 2, width}, exact, device);
+    }
   }
   const auto inputs = [windows, input, start, checkpoint, position, decay = a.value()](auto on) {
     using T = typename decltype(on)::Value;
@@ -114,13 +130,17 @@ States diagonal_scan_states(const Variable& u, const Variable& a, const Variable
     args.position = position.view<int64_t, 2>();
     return args;
   };
-  dispatch(input, "diagonal_scan_states", [&](auto on) {
-    auto args = inputs(on);
-    args.states = at_ends.view<typename decltype(on)::Parameter, 5>();
-    args.final = final.view<typename decltype(on)::Parameter, 4>();
-    BLOCKSTATE_KERNEL(on, diagonal_scan_states_forward, args);
-    profile::add_flops(static_cast<double>(input.elements()) * 8.0 * static_cast<double>(states));
-  });
+  if (!taken) {
+    dispatch(input, "diagonal_scan_states", [&](auto on) {
+      auto args = inputs(on);
+      args.states = at_ends.view<typename decltype(on)::Parameter, 5>();
+      args.final = final.view<typename decltype(on)::Parameter, 4>();
+      BLOCKSTATE_KERNEL(on, diagonal_scan_states_forward, args);
+      profile::add_flops(static_cast<double>(input.elements()) * 8.0 * static_cast<double>(states));
+    });
+    keep_outputs("diagonal_scan_states",
+                 keep ? std::vector<Tensor>{at_ends, final, checkpoint} : std::vector<Tensor>());
+  }
   auto outputs = record("diagonal_scan_states", {at_ends, final}, {u, a, initial},
                         [inputs, input, start, decay = a.value()](const std::vector<Tensor>& grads) {
                           Tensor du = empty_like(input), da = zeros_like(decay);

@@ -121,6 +121,11 @@ std::string advise_memory(const model::Model& model, int64_t batch, int64_t leng
   return advice.empty() ? "no batch of this length fits, nor a chunk of it; lower model.d_model" : advice;
 }
 
+int64_t spare_memory(const model::Model& model, const MemoryPlan& plan) {
+  const int64_t step = plan.activations + plan.edges;
+  return std::max<int64_t>(0, free_for_activations(model, plan, true) - step);
+}
+
 int64_t choose_chunk(const model::Model& model, int64_t batch, int64_t length) {
   const MemoryPlan plan = plan_memory(model, batch, length, 0);
   release_cached_memory(model.device());

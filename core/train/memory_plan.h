@@ -29,6 +29,9 @@ MemoryPlan plan_memory(const model::Model& model, int64_t batch, int64_t length,
 /// What would fit on the model's device instead of a batch of this shape, as the end of a sentence.
 std::string advise_memory(const model::Model& model, int64_t batch, int64_t length);
 
+/// Bytes that a step planned like this leaves free, before there is an optimiser; a tenth goes to fragments.
+int64_t spare_memory(const model::Model& model, const MemoryPlan& plan);
+
 /// The chunk for `train.chunk = "auto"`, before there is an optimiser: 0 where a step fits in one piece, else the
 /// largest power of two whose step fits. Error where none does.
 int64_t choose_chunk(const model::Model& model, int64_t batch, int64_t length);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "core/autograd/kept.h"
 #include "core/autograd/ops.h"
 
 namespace blockstate::train {
@@ -96,12 +97,15 @@ PendingLoss chunked_gradients(const model::Model& model, const data::Batch& batc
   const Bounds bounds = chunk_bounds(input.sequence.length(), chunking.steps);
   const Device keep = chunking.on_host ? Device{} : model.device();
   PendingLoss loss;
-  // Forward: only the carries at chunk edges stay.
+  // Forward: the carries at chunk edges stay, and what there is room for.
   std::vector<nn::CarryMap> edges(1);
+  std::vector<Kept> kept(bounds.size());
   {
     GradMode off(false);
     nn::CarryMap carry;
+    int64_t room = chunking.keep;
     for (size_t i = 0; i + 1 < bounds.size(); ++i) {
+      const KeepScope keeping(kept[i], &room);
       model.run(slice_steps(model, input, bounds[i].first, bounds[i].second), &carry);
       edges.push_back(moved(carry, keep, false));
     }
@@ -113,7 +117,11 @@ PendingLoss chunked_gradients(const model::Model& model, const data::Batch& batc
     const nn::CarryMap leaves = moved(edges[i], model.device(), true);
     edges.pop_back();
     nn::CarryMap carry = leaves;
-    const Variable logits = model.forward(slice_steps(model, input, begin, end), &carry);
+    const Variable logits = [&, from = begin, to = end] {
+      const KeepScope taking(kept[i], nullptr);
+      return model.forward(slice_steps(model, input, from, to), &carry);
+    }();
+    kept.pop_back();
     std::vector<Variable> roots;
     std::vector<Tensor> grads;
     if (const auto part = chunk_loss(model, batch, logits, objective, begin, end)) {

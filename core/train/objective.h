@@ -50,6 +50,7 @@ struct Chunking {
   int64_t steps = 0;      ///< of a chunk; 0: sequences in one piece
   bool truncate = false;  ///< no gradient passes from a chunk to the one before
   bool on_host = false;   ///< the carries at chunk edges wait in host memory
+  int64_t keep = 0;       ///< bytes for outputs of scans and attention that the second pass then need not compute again
 };
 
 /// Forward and backward of one step, parameter gradients added up. Does not wait for a GPU. Chunks give exact
