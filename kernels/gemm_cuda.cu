@@ -148,7 +148,7 @@ void gemm(const Exec& exec, const Gemm<T, C, float>& args) {
   require(shape.k > 0, "gemm: a product over no columns");
   if constexpr (std::is_same_v<T, BFloat16>) {
     if (args.transpose_b && !args.transpose_a && args.beta == 0 && has_few_rows(args.a, args.b)) {
-      few_rows<true>(exec, "gemm", args.a, args.b, ProductResults<C>{args.c, args.bias, args.alpha});
+      few_rows(exec, "gemm", args.a, args.b, ProductResults<C>{args.c, args.bias, args.alpha});
       return;
     }
   }

@@ -70,18 +70,10 @@ __global__ void __launch_bounds__(32 * kWarps)
     }
   }
   wait_for_earlier_work();
-  typename Results::Prepared prepared[kResults];
-#pragma unroll
-  for (int i = 0; i < kResults; ++i) {
-    if (has_result(i)) {
-      prepared[i] = results.prepare(result_row(i), result_column(i));
-    }
-  }
-
   float sum[kRowTiles][kColumnTiles][4] = {};
-  for (int64_t k0 = 32 * warp; k0 < K; k0 += 32 * kWarps * kDepth) {
-    uint4 w[kDepth][kColumnTiles], v[kDepth][kRowTiles][2];
-    bool there[kDepth];
+  uint4 w[kDepth][kColumnTiles], v[kDepth][kRowTiles][2];
+  bool there[kDepth];
+  const auto load = [&](int64_t k0) {
 #pragma unroll
     for (int i = 0; i < kDepth; ++i) {
       const int64_t k = k0 + 32 * kWarps * i;
@@ -96,7 +88,18 @@ __global__ void __launch_bounds__(32 * kWarps)
         v[i][r / 2][r % 2] = load_16_bytes(x[r] + from);
       }
     }
-    __syncwarp();
+    __syncwarp();  // no product before all loads are under way
+  };
+  load(32 * warp);
+  typename Results::Prepared prepared[kResults];
+#pragma unroll
+  for (int i = 0; i < kResults; ++i) {
+    if (has_result(i)) {
+      prepared[i] = results.prepare(result_row(i), result_column(i));
+    }
+  }
+
+  for (int64_t k0 = 32 * warp; k0 < K;) {
 #pragma unroll
     for (int i = 0; i < kDepth; ++i) {
       if (!there[i]) {  // 0 times what was read instead might not be 0
@@ -121,6 +124,10 @@ __global__ void __launch_bounds__(32 * kWarps)
           multiply_tile(sum[r][j], low.z, high.z, low.w, high.w, w[i][j].z, w[i][j].w);
         }
       }
+    }
+    k0 += 32 * kWarps * kDepth;
+    if (k0 < K) {
+      load(k0);
     }
   }
 #pragma unroll
@@ -164,47 +171,46 @@ struct ProductResults {
   }
 };
 
-inline constexpr int64_t kFewRows = 128;  // beyond, products of larger tiles are faster
+// Measured on an H100 against cuBLASLt: beyond so many rows it is faster, unless the weight is small.
+inline constexpr int64_t kFewRows = 32;
+inline constexpr int64_t kFewRowsOfSmall = 128, kSmallWeight = 1 << 18;
 
 /// Whether few_rows serves a product of these factors, b transposed.
 inline bool has_few_rows(const View<const BFloat16, 2>& a, const View<const BFloat16, 2>& b) {
   const auto aligned = [](const View<const BFloat16, 2>& rows) {
     return reinterpret_cast<uintptr_t>(rows.data) % 16 == 0 && (rows.size[0] <= 1 || rows.stride[0] % 8 == 0);
   };
-  return a.size[0] <= kFewRows && b.size[0] < (int64_t{1} << 31) && a.size[1] % 8 == 0 && aligned(a) && aligned(b);
+  const int64_t most = b.elements() <= kSmallWeight ? kFewRowsOfSmall : kFewRows;
+  return a.size[0] <= most && b.size[0] < (int64_t{1} << 31) && a.size[1] % 8 == 0 && aligned(a) && aligned(b);
 }
 
-/// kLargeTiles: tiles with many results a thread are allowed.
-template <bool kLargeTiles, class Results>
+template <class Results>
 void few_rows(const Exec& exec, const char* op, const View<const BFloat16, 2>& a, const View<const BFloat16, 2>& b,
               const Results& results) {
-  const int64_t M = a.size[0], N = b.size[0];
-  const auto launch = [&](auto rows, auto columns, auto depth) {
-    constexpr int kRowTiles = decltype(rows)::value, kColumnTiles = decltype(columns)::value;
-    constexpr int kWarps = kRowTiles * kColumnTiles > 4 ? 4 : 8;
-    const dim3 grid(static_cast<unsigned>(ceil_div<int64_t>(N, 8 * kColumnTiles)),
-                    static_cast<unsigned>(ceil_div<int64_t>(M, 16 * kRowTiles)));
-    launch_early<few_rows_kernel<Results, kRowTiles, kColumnTiles, kWarps, decltype(depth)::value>>(
-        exec, op, grid, 32 * kWarps, 0, a, b, results);
+  const int64_t M = a.size[0], N = b.size[0], K = a.size[1];
+  const auto blocks = [&](int64_t row_tiles, int64_t column_tiles) {
+    return ceil_div<int64_t>(M, 16 * row_tiles) * ceil_div<int64_t>(N, 8 * column_tiles);
+  };
+  const auto launch = [&](auto row_tiles, auto column_tiles, auto warps, auto depth) {
+    const dim3 grid(static_cast<unsigned>(ceil_div<int64_t>(N, 8 * column_tiles())),
+                    static_cast<unsigned>(ceil_div<int64_t>(M, 16 * row_tiles())));
+    launch_early<few_rows_kernel<Results, row_tiles(), column_tiles(), warps(), depth()>>(exec, op, grid, 32 * warps(),
+                                                                                          0, a, b, results);
   };
   const std::integral_constant<int, 1> one;
   const std::integral_constant<int, 2> two;
   const std::integral_constant<int, 3> three;
   const std::integral_constant<int, 4> four;
   const std::integral_constant<int, 6> six;
-  // Tiles as small as still makes no more blocks than run at once: each block then has little to wait for.
-  constexpr int64_t kBlocks = 256;
-  const auto blocks = [&](int64_t row_tiles, int64_t column_tiles) {
-    return ceil_div<int64_t>(M, 16 * row_tiles) * ceil_div<int64_t>(N, 8 * column_tiles);
-  };
-  if (blocks(1, 1) <= kBlocks) {
-    launch(one, one, six);
-  } else if (blocks(1, 2) <= kBlocks) {
-    launch(one, two, three);
-  } else if (!kLargeTiles || M <= 16 || blocks(1, 4) <= kBlocks) {
-    launch(one, four, three);
-  } else if constexpr (kLargeTiles) {
-    M <= 32 || blocks(2, 4) <= kBlocks ? launch(two, four, two) : launch(four, four, two);
+  const std::integral_constant<int, 8> eight;
+  const std::integral_constant<int, 16> sixteen;
+  // Tiles as small as still makes no more blocks than run at once: each block then has little to wait for. As measured.
+  if (blocks(1, 1) <= 128) {
+    launch(one, one, sixteen, three);
+  } else if (blocks(1, 2) <= 256) {
+    K > 1024 ? launch(one, two, eight, six) : launch(one, two, eight, three);
+  } else {
+    launch(two, four, eight, three);
   }
 }
 

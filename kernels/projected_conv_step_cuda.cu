@@ -8,7 +8,6 @@ namespace blockstate::kernels::cuda {
 namespace {
 
 constexpr int kTaps = 4;
-constexpr int64_t kMostRows = 32;  // beyond, tiles are larger and the convolution is better made apart
 
 /// What becomes of the product's sums: p, and for the first channels the convolution.
 struct ConvResults {
@@ -44,7 +43,7 @@ struct ConvResults {
 };
 
 bool serves(const ProjectedConvStep<BFloat16, float>& args) {
-  return has_few_rows(args.input, args.weight) && args.input.size[0] <= kMostRows && args.conv.weight.size[1] <= kTaps;
+  return has_few_rows(args.input, args.weight) && args.conv.weight.size[1] <= kTaps;
 }
 
 }  // namespace
@@ -54,7 +53,7 @@ void projected_conv_step(const Exec& exec, const ProjectedConvStep<T, float>& ar
   check_projected_conv_step(args);
   if constexpr (std::is_same_v<T, BFloat16>) {
     if (args.p.elements() > 0 && args.input.size[1] > 0 && serves(args)) {
-      few_rows<false>(exec, "projected_conv_step", args.input, args.weight, ConvResults{args.p, args.conv});
+      few_rows(exec, "projected_conv_step", args.input, args.weight, ConvResults{args.p, args.conv});
       return;
     }
   }

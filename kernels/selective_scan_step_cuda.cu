@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One step of the selective scan: a group of lanes has a channel, and takes its states four at a time. A block has some
-// channels and goes over a few rows of the batch with them.
-#include <algorithm>
+// channels of one row of the batch or a few.
+#include <type_traits>
 
 #include "kernels/cuda_launch.cuh"
 #include "kernels/selective_scan.cuh"
@@ -14,13 +14,13 @@ namespace {
 using namespace scan;
 
 constexpr int kThreads = 128;
-constexpr int kMostRows = 8;  // of a block
+constexpr int kMostRows = 4;  // of a block
 template <class T>
 constexpr int kPack = 16 / static_cast<int>(sizeof(T));  // elements of low and delta_weight that are read at once
 
 struct StepPlan {
   int lanes;         // of a channel: a power of two, 32 at most
-  int rows;          // of the batch, a block
+  unsigned groups;   // blocks side by side over the channels
   bool whole_ranks;  // low and delta_weight can be read in packs
 };
 
@@ -37,66 +37,53 @@ bool packs_of_ranks(const View<const T, 2>& rows) {
          (rows.size[0] <= 1 || rows.stride[0] * static_cast<int64_t>(sizeof(T)) % 16 == 0);
 }
 
-/// This lane's part of sum_r low[b,r] delta_weight[d,r].
-template <class T>
-__device__ inline float partial_delta(const SelectiveScanStep<T, float>& args, int64_t b, int64_t d, int lane,
-                                      const StepPlan& plan) {
-  const T* low = args.low.data + b * args.low.stride[0];
+/// This lane's parts of sum_r low[b,r] delta_weight[d,r] for kRows rows of the batch.
+template <int kRows, class T>
+__device__ inline void partial_deltas(const SelectiveScanStep<T, float>& args, const int64_t (&b)[kRows], int64_t d,
+                                      int lane, const StepPlan& plan, float (&sum)[kRows]) {
   const T* weight = args.delta_weight.data + d * args.delta_weight.stride[0];
   const int64_t rank = args.low.size[1];
-  float sum = 0;
   if (plan.whole_ranks) {
     for (int64_t r = kPack<T> * lane; r < rank; r += kPack<T> * plan.lanes) {
-      float x[kPack<T>], w[kPack<T>];
-      load_pack<kPack<T>>(low + r, x);
+      float w[kPack<T>];
       load_pack<kPack<T>>(weight + r, w);
 #pragma unroll
-      for (int i = 0; i < kPack<T>; ++i) {
-        sum = fmaf(x[i], w[i], sum);
+      for (int k = 0; k < kRows; ++k) {
+        float x[kPack<T>];
+        load_pack<kPack<T>>(args.low.data + b[k] * args.low.stride[0] + r, x);
+#pragma unroll
+        for (int i = 0; i < kPack<T>; ++i) {
+          sum[k] = fmaf(x[i], w[i], sum[k]);
+        }
       }
     }
   } else {
     for (int64_t r = lane; r < rank; r += plan.lanes) {
-      sum = fmaf(to_float(low[r]), to_float(weight[r]), sum);
-    }
-  }
-  return sum;
-}
-
-/// Four states of a channel and what moves them; zeros beyond the last.
-struct Quad {
-  float before[4] = {}, A[4] = {}, B[4] = {}, C[4] = {};
-};
-
-template <bool kWhole, class T>
-__device__ inline Quad load_quad(const SelectiveScanForward<T, float>& args, int64_t b, int64_t d, int n, bool valid) {
-  Quad quad;
-  const int states = static_cast<int>(args.A.size[1]);
-  if (kWhole && n < states) {
-    if (args.initial) {
-      load_pack<4>(&args.initial(b, d, n), quad.before);
-    }
-    if (valid) {
-      load_pack<4>(&args.A(d, n), quad.A);
-      load_pack<4>(&args.B(b, 0, n), quad.B);
-      load_pack<4>(&args.C(b, 0, n), quad.C);
-    }
-  } else if (!kWhole) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if (n + i < states) {
-        quad.before[i] = args.initial ? args.initial(b, d, n + i) : 0.0f;
-        quad.A[i] = valid ? args.A(d, n + i) : 0.0f;
-        quad.B[i] = valid ? to_float(args.B(b, 0, n + i)) : 0.0f;
-        quad.C[i] = valid ? to_float(args.C(b, 0, n + i)) : 0.0f;
+      for (int k = 0; k < kRows; ++k) {
+        sum[k] = fmaf(to_float(args.low.data[b[k] * args.low.stride[0] + r]), to_float(weight[r]), sum[k]);
       }
     }
   }
-  return quad;
+}
+
+/// Four neighbours, as they lie in memory; zeros from `count` on.
+template <bool kWhole, class T>
+__device__ inline Pack<T, 4> load_four(const T* from, int64_t stride, int count) {
+  if constexpr (kWhole) {
+    return *reinterpret_cast<const Pack<T, 4>*>(from);
+  } else {
+    Pack<T, 4> pack;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      pack.value[i] = i < count ? from[i * stride] : T{};
+    }
+    return pack;
+  }
 }
 
 template <bool kWhole>
-__device__ inline void store_quad(float* to, int64_t stride, int count, const float (&values)[4]) {
+__device__ inline void store_four(float* to, int64_t stride, int count, const float (&values)[4]) {
   if constexpr (kWhole) {
     store_pack<4>(to, values);
   } else {
@@ -109,68 +96,114 @@ __device__ inline void store_quad(float* to, int64_t stride, int count, const fl
   }
 }
 
-/// kProduct: delta is a product. kWhole: states can be read in fours.
-template <class T, bool kProduct, bool kWhole>
+/// kProduct: delta is a product. kWhole: states can be read in fours. A block takes kRows rows: all of their states are
+/// under way at once. What is read of padding is not used.
+template <class T, bool kProduct, bool kWhole, int kRows>
 __global__ void __launch_bounds__(kThreads)
     step_kernel(const __grid_constant__ SelectiveScanStep<T, float> all, const StepPlan plan) {
   const SelectiveScanForward<T, float>& args = all.scan;
   const int states = static_cast<int>(args.A.size[1]), lanes = plan.lanes;
   const int lane = static_cast<int>(threadIdx.x) % lanes;
-  const int64_t width = args.A.size[0];
-  const int64_t channel = (int64_t{blockIdx.x} * kThreads + threadIdx.x) / lanes;
-  const bool exists = channel < width;
+  const int64_t channel =
+      int64_t{blockIdx.x % plan.groups} * (kThreads / lanes) + static_cast<int>(threadIdx.x) / lanes;
+  const bool exists = channel < args.A.size[0];
   const int64_t d = exists ? channel : 0;
-  const int64_t first = int64_t{blockIdx.y} * plan.rows;
-  const int64_t end = first + plan.rows < args.u.size[0] ? first + plan.rows : args.u.size[0];
+  const int64_t first = int64_t{blockIdx.x / plan.groups} * kRows, last = args.u.size[0] - 1;
+  int64_t b[kRows];  // beyond the last row: the last once more
+#pragma unroll
+  for (int k = 0; k < kRows; ++k) {
+    b[k] = first + k < last ? first + k : last;
+  }
+  const int n0 = 4 * lane < states ? 4 * lane : 0;
   let_next_begin();
-  if (exists) {
-    const int n = 4 * lane < states ? 4 * lane : 0;
-    prefetch_to_l2(&args.A(d, n));
-    if (kProduct && 16 * lane < all.low.size[1]) {
-      prefetch_to_l2(all.delta_weight.data + d * all.delta_weight.stride[0] + 16 * lane);
-    }
-    if (lane % 2 == 0 && args.initial) {
-      for (int64_t b = first; b < end; ++b) {
-        prefetch_to_l2(&args.initial(b, d, n));
-      }
+  prefetch_to_l2(&args.A(d, n0));
+  if (kProduct && 16 * lane < all.low.size[1]) {
+    prefetch_to_l2(all.delta_weight.data + d * all.delta_weight.stride[0] + 16 * lane);
+  }
+  if (lane % 2 == 0 && args.initial) {
+#pragma unroll
+    for (int k = 0; k < kRows; ++k) {
+      prefetch_to_l2(&args.initial(b[k], d, n0));
     }
   }
   wait_for_earlier_work();
+
   const bool has_step = args.u.size[1] == 1;  // else it hands the state on
-  const float bias = args.delta_bias ? args.delta_bias(d) : 0.0f, skip = args.D ? args.D(d) : 0.0f;
-  for (int64_t b = first; b < end; ++b) {
-    const int64_t at = !has_step ? -1 : args.position ? args.position(b, 0) : 1;
-    const bool valid = at >= 0, resumes = at != 0 && args.initial;
-    // The states first: they come from furthest away.
-    Quad quad = load_quad<kWhole>(args, b, d, exists ? 4 * lane : states, valid);
-    float delta = 0, u = 0, gate = 0;
-    if (valid) {  // the same for all threads of the block
-      u = to_float(args.u(b, 0, d));
-      gate = args.z ? to_float(args.z(b, 0, d)) : 0.0f;
-      delta = kProduct ? group_sum(partial_delta(all, b, d, lane, plan), lanes) : to_float(args.delta(b, 0, d));
+  Pack<float, 4> A, before[kRows];
+  Pack<T, 4> B[kRows] = {}, C[kRows] = {};
+  const auto load = [&](int n) {
+    const int count = states - n;
+    A = load_four<kWhole>(&args.A(d, n), args.A.stride[1], count);
+#pragma unroll
+    for (int k = 0; k < kRows; ++k) {
+      before[k] = {};
+      if (args.initial) {
+        before[k] = load_four<kWhole>(&args.initial(b[k], d, n), args.initial.stride[2], count);
+      }
     }
-    const float dt = valid ? softplus(delta + bias) : 0.0f;
-    float sum = 0;
-    for (int n = 4 * lane; exists && n < states; n += 4 * lanes) {
-      float h[4];
+    if (has_step) {
+#pragma unroll
+      for (int k = 0; k < kRows; ++k) {
+        B[k] = load_four<kWhole>(&args.B(b[k], 0, n), 1, count);
+        C[k] = load_four<kWhole>(&args.C(b[k], 0, n), 1, count);
+      }
+    }
+  };
+  load(n0);
+  float delta[kRows] = {}, u[kRows] = {}, gate[kRows] = {}, sum[kRows] = {};
+  int64_t at[kRows];
+#pragma unroll
+  for (int k = 0; k < kRows; ++k) {
+    at[k] = !has_step ? -1 : args.position ? args.position(b[k], 0) : 1;
+    if (has_step) {
+      u[k] = to_float(args.u(b[k], 0, d));
+      gate[k] = args.z ? to_float(args.z(b[k], 0, d)) : 0.0f;
+      delta[k] = kProduct ? 0.0f : to_float(args.delta(b[k], 0, d));
+    }
+  }
+  if (kProduct) {
+    partial_deltas(all, b, d, lane, plan, delta);
+#pragma unroll
+    for (int k = 0; k < kRows; ++k) {
+      delta[k] = group_sum(delta[k], lanes);
+    }
+  }
+  const float bias = args.delta_bias ? args.delta_bias(d) : 0.0f, skip = args.D ? args.D(d) : 0.0f;
+#pragma unroll
+  for (int k = 0; k < kRows; ++k) {
+    delta[k] = softplus(delta[k] + bias);
+  }
+  for (int n = 4 * lane; n < states; n += 4 * lanes) {
+    if (n != n0) {
+      load(n);
+    }
+#pragma unroll
+    for (int k = 0; k < kRows; ++k) {
+      float h[4], old[4];
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const float carried = valid && !resumes ? 0.0f : quad.before[i];
-        h[i] = fmaf(exp2_approx(dt * base2_decay(quad.A[i])), carried, dt * u * quad.B[i]);
-        sum = fmaf(quad.C[i], h[i], sum);
+        old[i] = before[k].value[i];
+        const float carried = at[k] != 0 ? old[i] : 0.0f, dt = delta[k];
+        h[i] = fmaf(exp2_approx(dt * base2_decay(A.value[i])), carried, dt * u[k] * to_float(B[k].value[i]));
+        h[i] = at[k] < 0 ? old[i] : h[i];
+        sum[k] = n + i < states ? fmaf(to_float(C[k].value[i]), h[i], sum[k]) : sum[k];
       }
-      if (args.final) {
-        store_quad<kWhole>(&args.final(b, d, n), args.final.stride[2], states - n, h);
+      if (exists && first + k <= last) {
+        if (args.final) {
+          store_four<kWhole>(&args.final(b[k], d, n), args.final.stride[2], states - n, h);
+        }
+        if (args.checkpoint && has_step) {
+          store_four<kWhole>(&args.checkpoint(b[k], 0, d, n), args.checkpoint.stride[3], states - n, old);
+        }
       }
-      if (args.checkpoint && has_step) {
-        store_quad<kWhole>(&args.checkpoint(b, 0, d, n), args.checkpoint.stride[3], states - n, quad.before);
-      }
-      quad = load_quad<kWhole>(args, b, d, n + 4 * lanes, valid);
     }
-    sum = group_sum(sum, lanes);
-    if (exists && has_step && lane == 0) {
-      const float value = (sum + skip * u) * (args.z ? silu(gate) : 1.0f);
-      args.y(b, 0, d) = from_float<T>(valid ? value : 0.0f);
+  }
+#pragma unroll
+  for (int k = 0; k < kRows; ++k) {
+    sum[k] = group_sum(sum[k], lanes);
+    if (exists && first + k <= last && has_step && lane == 0) {
+      const float value = (sum[k] + skip * u[k]) * (args.z ? silu(gate[k]) : 1.0f);
+      args.y(b[k], 0, d) = from_float<T>(at[k] >= 0 ? value : 0.0f);
     }
   }
 }
@@ -187,19 +220,29 @@ void launch_step(const Exec& exec, const SelectiveScanStep<T, float>& step, cons
   while (plan.lanes < 32 && 4 * plan.lanes < states) {
     plan.lanes *= 2;
   }
-  // As many rows a block as leave no more blocks than run at once: they share A and the weight of delta. At least as
-  // many as the grid's second dimension needs.
-  const int64_t groups = ceil_div(args.A.size[0] * plan.lanes, int64_t{kThreads});
-  const int64_t wanted = ceil_div(batch * groups, int64_t{8} * multiprocessors(exec));
-  plan.rows = static_cast<int>(std::max(std::clamp<int64_t>(wanted, 1, kMostRows), ceil_div<int64_t>(batch, 65535)));
   plan.whole_ranks =
       kProduct && step.low.size[1] % kPack<T> == 0 && packs_of_ranks(step.low) && packs_of_ranks(step.delta_weight);
   const bool whole = states % 4 == 0 && quads_aligned(args.A) && quads_aligned(args.B) && quads_aligned(args.C) &&
                      (!args.initial || quads_aligned(args.initial)) && (!args.final || quads_aligned(args.final)) &&
                      (!args.checkpoint || quads_aligned(args.checkpoint));
-  const dim3 grid(static_cast<unsigned>(groups), static_cast<unsigned>(ceil_div<int64_t>(batch, plan.rows)));
-  whole ? launch_early<step_kernel<T, kProduct, true>>(exec, op, grid, kThreads, 0, step, plan)
-        : launch_early<step_kernel<T, kProduct, false>>(exec, op, grid, kThreads, 0, step, plan);
+  const int64_t groups = ceil_div(args.A.size[0] * plan.lanes, int64_t{kThreads});
+  require(groups < (int64_t{1} << 31), op, ": ", args.A.size[0], " channels are too many for one call");
+  plan.groups = static_cast<unsigned>(groups);
+  const auto launch = [&](auto whole_states, auto rows) {
+    const int64_t blocks = groups * ceil_div<int64_t>(batch, rows());
+    require(blocks < (int64_t{1} << 31), op, ": ", batch, " rows are too many for one call");
+    launch_early<step_kernel<T, kProduct, whole_states(), rows()>>(exec, op, static_cast<unsigned>(blocks), kThreads, 0,
+                                                                   step, plan);
+  };
+  const std::integral_constant<int, 1> one;
+  const std::integral_constant<int, kMostRows> most;
+  // Many rows share A and the weight of delta; few are spread over more blocks.
+  const bool many = batch * groups > int64_t{8} * multiprocessors(exec);
+  if (whole) {
+    many ? launch(std::true_type(), most) : launch(std::true_type(), one);
+  } else {
+    many ? launch(std::false_type(), most) : launch(std::false_type(), one);
+  }
 }
 
 }  // namespace

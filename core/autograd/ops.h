@@ -92,8 +92,8 @@ struct SelectiveScanInputs {
 };
 /// kernels/selective_scan.h
 WithState selective_scan(const SelectiveScanInputs& in, const Tensor& position, bool want_state);
-/// kernels/selective_scan_step.h: one step, where `in.delta` (B, 1, R) times delta_weight (D, R) transposed gives delta.
-/// Only while no gradients are recorded.
+/// kernels/selective_scan_step.h: one step, where `in.delta` (B, 1, R) times delta_weight (D, R) transposed gives
+/// delta. Only while no gradients are recorded.
 WithState selective_scan_step(const SelectiveScanInputs& in, const Variable& delta_weight, const Tensor& position,
                               bool want_state);
 

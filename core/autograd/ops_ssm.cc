@@ -5,25 +5,22 @@
 #include "core/base/profile.h"
 #include "kernels/causal_conv1d.h"
 #include "kernels/diagonal_scan.h"
-#include "kernels/projected_conv_step.h"
 #include "kernels/selective_scan.h"
-#include "kernels/selective_scan_step.h"
 
 namespace blockstate::ops {
 namespace {
 
 thread_local bool states_in_place = false;
 
-/// Where the state after a chunk goes: its own place, or that of the state before.
+int64_t pieces(int64_t length, int64_t piece) { return (length + piece - 1) / piece; }
+
+}  // namespace
+
 Tensor state_place(const Tensor& initial, const Shape& shape, DType dtype, Device device) {
   const bool over = states_in_place && !grad_enabled() && initial.defined() && initial.contiguous() &&
                     initial.shape() == shape && initial.dtype() == dtype;
   return over ? initial : Tensor::empty(shape, dtype, device);
 }
-
-int64_t pieces(int64_t length, int64_t piece) { return (length + piece - 1) / piece; }
-
-}  // namespace
 
 StatesInPlace::StatesInPlace() : previous_(states_in_place) { states_in_place = true; }
 StatesInPlace::~StatesInPlace() { states_in_place = previous_; }
@@ -83,44 +80,6 @@ WithState causal_conv1d(const Variable& x, const Variable& weight, const Variabl
                           return std::vector<Tensor>{dx, dw, db, dstart};
                         });
   return {outputs[0], outputs[1]};
-}
-
-ProjectedConv projected_conv_step(const Variable& x, const Variable& weight, const Variable& conv_weight,
-                                  const Variable& conv_bias, const Variable& initial, const Tensor& position, bool silu,
-                                  bool want_state) {
-  require(!grad_enabled(), "projected_conv_step has no backward");
-  const Tensor input = rows_ready(x.value());
-  const Tensor factor = rounded_value(weight, x.dtype());
-  const int64_t B = x.size(0), D = conv_weight.size(0), C = weight.size(0);
-  require(x.size(1) == 1 && x.size(2) == weight.size(1) && D <= C, "projected_conv_step: input of shape ",
-          shape_text(x.shape()), ", a projection of shape ", shape_text(weight.shape()), ", a convolution of shape ",
-          shape_text(conv_weight.shape()));
-  Tensor p = Tensor::empty({B, 1, C}, input.dtype(), input.device());
-  Tensor y = Tensor::empty({B, 1, D}, input.dtype(), input.device());
-  Tensor final;
-  if (want_state) {
-    final = state_place(initial.value(), {B, conv_weight.size(1) - 1, D}, input.dtype(), input.device());
-  }
-  dispatch(input, "projected_conv_step", [&](auto on) {
-    using T = typename decltype(on)::Value;
-    using P = typename decltype(on)::Parameter;
-    kernels::ProjectedConvStep<T, P> args;
-    args.p = p.rows<T>();
-    args.input = input.rows<T>();
-    args.weight = factor.view<T, 2>();
-    args.conv.y = y.view<T, 3>();
-    args.conv.final = final.view<T, 3>();
-    args.conv.weight = conv_weight.value().view<P, 2>();
-    args.conv.bias = conv_bias.value().view<P, 1>();
-    args.conv.initial = initial.value().view<T, 3>();
-    args.conv.position = position.view<int64_t, 2>();
-    args.conv.silu = silu;
-    BLOCKSTATE_KERNEL(on, projected_conv_step, args);
-    profile::add_flops(2.0 * static_cast<double>(B * C * weight.size(1)));
-  });
-  auto outputs =
-      record("projected_conv_step", {y, final, p.slice(-1, D, C)}, {x, weight, conv_weight, conv_bias, initial}, {});
-  return {{outputs[0], outputs[1]}, outputs[2]};
 }
 
 namespace {
@@ -229,45 +188,6 @@ WithState selective_scan(const SelectiveScanInputs& in, const Tensor& position, 
   auto outputs =
       record("selective_scan", {y, final}, {in.u, in.delta, in.A, in.B, in.C, in.D, in.z, in.delta_bias, in.initial},
              [saved](const std::vector<Tensor>& grads) { return selective_scan_backward(saved, grads); });
-  return {outputs[0], outputs[1]};
-}
-
-WithState selective_scan_step(const SelectiveScanInputs& in, const Variable& delta_weight, const Tensor& position,
-                              bool want_state) {
-  require(!grad_enabled(), "selective_scan_step has no backward");
-  const ScanTensors inputs{rows_ready(in.u.value()),
-                           Tensor(),
-                           in.A.value(),
-                           rows_ready(in.B.value()),
-                           rows_ready(in.C.value()),
-                           in.D.value(),
-                           rows_ready(in.z.value()),
-                           in.delta_bias.value(),
-                           in.initial.value(),
-                           Tensor(),
-                           position};
-  const Tensor low = rows_ready(in.delta.value());
-  const Tensor weight = rounded_value(delta_weight, low.dtype());
-  Tensor y = Tensor::empty(in.u.shape(), inputs.u.dtype(), inputs.u.device());
-  Tensor final;
-  if (want_state) {
-    final = state_place(inputs.initial, {in.u.size(0), in.A.size(0), in.A.size(1)}, state_dtype(inputs.u), y.device());
-  }
-  dispatch(inputs.u, "selective_scan_step", [&](auto on) {
-    using T = typename decltype(on)::Value;
-    using P = typename decltype(on)::Parameter;
-    kernels::SelectiveScanStep<T, P> args;
-    args.scan = inputs.args<T, P>();
-    args.scan.y = y.view<T, 3>();
-    args.scan.final = final.view<P, 3>();
-    args.low = low.rows<T>();
-    args.delta_weight = weight.view<T, 2>();
-    BLOCKSTATE_KERNEL(on, selective_scan_step, args);
-    profile::add_flops(static_cast<double>(inputs.u.elements()) *
-                       static_cast<double>(7 * in.A.size(1) + 2 * low.size(-1)));
-  });
-  auto outputs = record("selective_scan_step", {y, final},
-                        {in.u, in.delta, in.A, in.B, in.C, in.D, in.z, in.delta_bias, in.initial, delta_weight}, {});
   return {outputs[0], outputs[1]};
 }
 

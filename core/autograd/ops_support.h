@@ -12,6 +12,9 @@ inline DType state_dtype(const Tensor& activations) {
   return activations.dtype() == DType::kBFloat16 ? DType::kFloat32 : activations.dtype();
 }
 
+/// Where the state after a chunk goes: its own place, or that of the state before (StatesInPlace).
+Tensor state_place(const Tensor& initial, const Shape& shape, DType dtype, Device device);
+
 /// dispatch() for ops on states, sums and parameters, which are never rounded to bfloat16.
 template <class Body>
 void dispatch_exact(const Tensor& like, const char* op, const Body& body) {

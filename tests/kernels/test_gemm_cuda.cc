@@ -87,6 +87,8 @@ const std::vector<Size> kSizes = {
     {100, 768, 72, false, true, false, false, 0},
     {128, 2100, 520, false, true, true, false, 0},
     {129, 40, 80, false, true, false, false, 0},
+    {32, 3000, 72, false, true, true, false, 0},
+    {20, 1500, 1096, false, true, false, false, 8},
 };
 
 }  // namespace

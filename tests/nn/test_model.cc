@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The whole model: exact gradients over chunks, packed and padded batches, and what its configuration refuses.
+#include <algorithm>
 #include <catch2/catch.hpp>
 
 #include "core/autograd/ops.h"
@@ -408,7 +409,13 @@ TEST_CASE("generation by steps gives the logits of one pass", "[model]") {
     for (int64_t t = 6;; ++t) {
       INFO("step " << t);
       const Tensor expected = whole.slice(1, t, t + 1).reshape({2, kVocabulary});
-      CHECK(test::compare("logits", test::values_of(logits), test::values_of(expected), {1e-10, 1e-12}));
+      const std::vector<double> found = test::values_of(logits);
+      CHECK(test::compare("logits", found, test::values_of(expected), {1e-10, 1e-12}));
+      const Tensor best = generator.best();
+      for (int64_t b = 0; b < 2; ++b) {
+        const auto row = found.begin() + b * kVocabulary;
+        CHECK(best.data<int64_t>()[b] == std::max_element(row, row + kVocabulary) - row);
+      }
       if (t == 18) {
         break;
       }
