@@ -5,6 +5,7 @@
 // of one scan.
 #include "kernels/diagonal_scan_cuda.cuh"
 #include "kernels/diagonal_scan_states_check.h"
+#include "kernels/scan_windows.cuh"
 
 namespace blockstate::kernels::cuda {
 namespace {
@@ -109,17 +110,20 @@ __global__ void __launch_bounds__(kThreads) fold_gradients(const __grid_constant
   if (args.dfinal) {
     g = {args.dfinal(b, d, p, 0), args.dfinal(b, d, p, 1)};
   }
-  for (int64_t window = windows - 1; window >= 0; --window) {
-    if (args.dstates != nullptr && window < finished) {
-      const float2 more = args.dstates[(b * finished + window) * row + at];
-      g = {g.x + more.x, g.y + more.y};
-    }
+  const auto load = [&](int64_t later) {
+    const int64_t window = windows - 1 - later;
+    return args.dstates != nullptr && window < finished ? args.dstates[(b * finished + window) * row + at]
+                                                        : float2{0, 0};
+  };
+  fold(windows, load, [&](int64_t later, float2 more) {
+    const int64_t window = windows - 1 - later;
+    g = {g.x + more.x, g.y + more.y};
     args.gradient[(b * windows + window) * row + at] = {static_cast<float>(g.x), static_cast<float>(g.y)};
     const int64_t steps =
         args.kept != nullptr ? args.kept[b * windows + window] : args.windows.end(window) - args.windows.begin(window);
     const double2 decay = steps == args.windows.window ? whole : steps < 0 ? double2{0, 0} : power(base, steps);
     g = multiply({decay.x, -decay.y}, g);
-  }
+  });
   if (args.dinitial) {
     args.dinitial(b, d, p, 0) = static_cast<float>(g.x);
     args.dinitial(b, d, p, 1) = static_cast<float>(g.y);

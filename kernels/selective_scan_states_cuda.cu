@@ -3,6 +3,7 @@
 // over the pieces gives the states. Pieces are the steps between checkpoints where a backward follows, windows where
 // none does. Backward: a fold over the windows gives the gradients of the states after each, then all windows go back
 // as the rows of one scan.
+#include "kernels/scan_windows.cuh"
 #include "kernels/selective_scan_pieces.cuh"
 #include "kernels/selective_scan_states_check.h"
 
@@ -17,7 +18,7 @@ struct StatesFold {
   const float *left, *factor;                  // (B, pieces, D, N)
   float *states, *final, *checkpoint, *decay;  // (B, G, D, N), (B, D, N), (B, K, C, D, N), (B, K, D, N), or null
   int64_t pieces, of_window, windows, finished;
-  int64_t width, states_each, row;  // row: D * N
+  int64_t states_each, row;  // N, D * N
 };
 
 /// A thread a state.
@@ -32,14 +33,13 @@ __global__ void __launch_bounds__(kThreads) fold_states(const __grid_constant__ 
   float h = args.initial ? args.initial(b, at / args.states_each, at % args.states_each) : 0.0f;
   float product = 1;
   int64_t window = 0, in_window = 0;
-#pragma unroll 8
-  for (int64_t piece = 0; piece < args.pieces; ++piece) {
-    const float decay = factor[piece * args.row];
+  const auto load = [&](int64_t piece) { return float2{factor[piece * args.row], left[piece * args.row]}; };
+  fold(args.pieces, load, [&](int64_t piece, float2 found) {
     if (args.checkpoint != nullptr) {
       args.checkpoint[(b * args.pieces + piece) * args.row + at] = h;
     }
-    h = fmaf(decay, h, left[piece * args.row]);
-    product *= decay;
+    h = fmaf(found.x, h, found.y);
+    product *= found.x;
     if (++in_window == args.of_window) {
       if (window < args.finished) {
         args.states[(b * args.finished + window) * args.row + at] = h;
@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(kThreads) fold_states(const __grid_constant__ 
       in_window = 0;
       product = 1;
     }
-  }
+  });
   if (args.final != nullptr) {
     args.final[i] = h;
   }
@@ -63,7 +63,7 @@ struct GradientFold {
   const float* dstates;  // (B, G, D, N), or null
   const float* decay;    // (B, K, D, N)
   float* gradient;       // (B, K, D, N): of the state after each window, by everything after it
-  int64_t windows, finished, width, states_each, row;
+  int64_t windows, finished, states_each, row;
 };
 
 __global__ void __launch_bounds__(kThreads) fold_gradients(const __grid_constant__ GradientFold args, int64_t count) {
@@ -75,12 +75,16 @@ __global__ void __launch_bounds__(kThreads) fold_gradients(const __grid_constant
   const float* __restrict__ const decay = args.decay + b * args.windows * args.row + at;
   const float* __restrict__ const dstates = args.dstates + b * args.finished * args.row + at;
   float g = args.dfinal ? args.dfinal(b, d, n) : 0.0f;
-#pragma unroll 8
-  for (int64_t window = args.windows - 1; window >= 0; --window) {
-    g += args.dstates != nullptr && window < args.finished ? dstates[window * args.row] : 0.0f;
-    args.gradient[(b * args.windows + window) * args.row + at] = g;
-    g *= decay[window * args.row];
-  }
+  const auto load = [&](int64_t later) {
+    const int64_t window = args.windows - 1 - later;
+    return float2{decay[window * args.row],
+                  args.dstates != nullptr && window < args.finished ? dstates[window * args.row] : 0.0f};
+  };
+  fold(args.windows, load, [&](int64_t later, float2 found) {
+    g += found.y;
+    args.gradient[(b * args.windows + args.windows - 1 - later) * args.row + at] = g;
+    g *= found.x;
+  });
   if (args.dinitial) {
     args.dinitial(b, d, n) = g;
   }
@@ -105,9 +109,9 @@ void forward(const Exec& exec, const SelectiveScanStatesForward<T, float>& args)
   if (pieces.count > 0) {
     scan::walk_back(exec, scan_of(args, {0, batch, 0, 1, 0, windows.length}), pieces, left.get(), factor.get());
   }
-  const StatesFold fold{args.initial,         left.get(),      factor.get(), args.states.data, args.final.data,
-                        args.checkpoint.data, args.decay.data, pieces.count, pieces.of_window, windows.count(),
-                        windows.finished(),   width,           states,       width * states};
+  const StatesFold fold{args.initial,         left.get(),      factor.get(),  args.states.data, args.final.data,
+                        args.checkpoint.data, args.decay.data, pieces.count,  pieces.of_window, windows.count(),
+                        windows.finished(),   states,          width * states};
   fold_states<<<blocks_for(count), kThreads, 0, stream_of(exec)>>>(fold, count);
   check_launch(exec, kName);
 }
@@ -122,9 +126,8 @@ void backward(const Exec& exec, const SelectiveScanStatesBackward<T, float>& arg
     return;
   }
   const Scratch<float> memory(exec, windows * count);
-  const GradientFold fold{args.dfinal,  args.dinitial, args.dstates.data,    f.decay.data,
-                          memory.get(), windows,       f.windows.finished(), width,
-                          states,       width * states};
+  const GradientFold fold{args.dfinal,          args.dinitial, args.dstates.data, f.decay.data, memory.get(), windows,
+                          f.windows.finished(), states,        width * states};
   fold_gradients<<<blocks_for(count), kThreads, 0, stream_of(exec)>>>(fold, count);
   check_launch(exec, kName);
 

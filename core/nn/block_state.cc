@@ -15,15 +15,6 @@ const config::EnumNames<BlockStateVariant> kVariantNames = {{"SH", BlockStateVar
 const config::EnumNames<PositionKind> kPositionNames = {
     {"none", PositionKind::kNone}, {"rotary", PositionKind::kRotary}, {"t5", PositionKind::kT5}};
 
-/// (B, groups * S): 0 .. S-1 over and over.
-Tensor repeated_ids(int64_t B, int64_t groups, int64_t S, Device device) {
-  Tensor ids = Tensor::empty({B, groups * S}, DType::kInt64);
-  for (int64_t i = 0; i < ids.elements(); ++i) {
-    ids.data<int64_t>()[i] = i % S;
-  }
-  return ids.to(device);
-}
-
 }  // namespace
 
 void BlockStateConfig::visit(config::Visitor& v) {
@@ -134,7 +125,7 @@ Variable BlockState::previous_window_context(const Variable& x, const Variable& 
     const Variable rows = ops::reshape(contexts, {B, groups * S, states.size(2)});
     const Variable normed = context_norms_[0]->forward(rows, {}, x.dtype()).y;
     const auto kv = context_kv_[0]->split(normed, {width_, width_});
-    const Variable ids = ops::embedding(repeated_ids(B, groups, S, x.value().device()), context_ids_);
+    const Variable ids = ops::embedding(context_numbers(B, groups * S, x.value().device()), context_ids_);
     keys.push_back(ops::add(kv[0], ops::cast(ids, kv[0].dtype())));
     values.push_back(kv[1]);
     k = ops::slice(keys[1], 1, (groups - 1) * S, groups * S);
@@ -143,6 +134,18 @@ Variable BlockState::previous_window_context(const Variable& x, const Variable& 
   kept.set("k", k);
   kept.set("v", v);
   return attend(q, ops::concat(keys, 1), ops::concat(values, 1), previous_window_range(sequence, W, S));
+}
+
+Tensor BlockState::context_numbers(int64_t batch, int64_t contexts, Device device) {
+  const Shape shape = {batch, contexts};
+  if (!numbers_.defined() || numbers_.shape() != shape || numbers_.device() != device) {
+    Tensor numbers = Tensor::empty(shape, DType::kInt64);
+    for (int64_t i = 0; i < numbers.elements(); ++i) {
+      numbers.data<int64_t>()[i] = i % config_.states;
+    }
+    numbers_ = numbers.to(device);
+  }
+  return numbers_;
 }
 
 int64_t BlockState::carry_bytes(int64_t length) const {

@@ -53,6 +53,8 @@ class BlockState : public Sublayer {
  private:
   Variable same_window_context(const Variable& x, const Variable& q, const Sequence& sequence, const Carry& carry);
   Variable previous_window_context(const Variable& x, const Variable& q, const Sequence& sequence, const Carry& carry);
+  /// (B, contexts): 0 .. states - 1 over and over. Kept: all chunks but the last ask for the same.
+  Tensor context_numbers(int64_t batch, int64_t contexts, Device device);
   Variable attend(const Variable& q, const Variable& k, const Variable& v, const ops::AttentionRange& range) const;
 
   BlockStateConfig config_;
@@ -64,6 +66,7 @@ class BlockState : public Sublayer {
   Linear* context_q_;
   Linear* out_proj_;
   Variable readout_, context_ids_;  // MF only
+  Tensor numbers_;
 };
 
 }  // namespace blockstate::nn
