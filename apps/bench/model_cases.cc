@@ -61,8 +61,10 @@ std::string shape_of(int64_t batch, int64_t length, int64_t chunk) {
 }
 
 /// A step of training: batch to the device, forward, backward, clipping, AdamW.
-ModelCase training(const Stack& stack, int64_t batch, int64_t length, int64_t chunk, int64_t steps) {
-  return {stack.name, "training step", shape_of(batch, length, chunk), [=](const Bench& bench) {
+/// `keep`: GiB for outputs that a chunk's second pass then need not compute.
+ModelCase training(const Stack& stack, int64_t batch, int64_t length, int64_t chunk, int64_t steps, int64_t keep = 0) {
+  const std::string kept = keep > 0 ? join(" keep ", keep, " GiB") : "";
+  return {stack.name, "training step", shape_of(batch, length, chunk) + kept, [=](const Bench& bench) {
             const auto model = build(stack, bench);
             train::AdamW optimizer(*model, {});
             const data::Batch tokens = random_batch(batch, length, stack.vocabulary);
@@ -73,7 +75,7 @@ ModelCase training(const Stack& stack, int64_t batch, int64_t length, int64_t ch
             result.seconds = bench.median_wall(
                 [&] {
                   const train::PendingLoss loss =
-                      train::accumulate_gradients(*model, tokens, input, {}, {.steps = chunk});
+                      train::accumulate_gradients(*model, tokens, input, {}, {.steps = chunk, .keep = keep << 30});
                   optimizer.start_step(1);
                   optimizer.clear_gradients();
                   input = train::model_input(*model, tokens, true, 0, chunk);
@@ -150,6 +152,7 @@ std::vector<ModelCase> model_cases(Device device) {
           training(hybrid, 64, 1024, 0, 10),
           training(attention, 64, 1024, 0, 10),
           training(small, 1, kMillion, 1 << 17, 5),
+          training(small, 1, kMillion, 1 << 16, 5, 10),
           training(hybrid, 1, kMillion, 1 << 17, 3),
           training(wide, 1, kMillion, 1 << 16, 3),
           prefill(small, kMillion, 1 << 17, 5),
@@ -175,6 +178,12 @@ std::vector<ModelCase> length_cases(Device device) {
       }
       if (length > chunk) {
         cases.push_back(training(stack, 1, length, chunk, power < last ? 3 : 1));
+      }
+      if (gpu && power == first + 4) {
+        cases.push_back(training(stack, 1, length, chunk / 4, 3, 4));
+        cases.push_back(training(stack, 1, length, chunk, 3, 10));
+        cases.push_back(training(stack, 1, length, 2 * chunk, 3));
+        cases.push_back(training(stack, 1, length, 4 * chunk, 3));
       }
     }
     for (int power = first; power <= last + 2; power += 2) {

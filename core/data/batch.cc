@@ -204,4 +204,14 @@ Batch cut_records(const Batch& batch, int64_t length) {
   return cut;
 }
 
+Batch slice_rows(const Batch& batch, int64_t begin, int64_t end) {
+  require(batch.targets.defined() && batch.targets.rank() == 2,
+          "only a batch with a target at every step has rows of its own");
+  Batch rows = batch;
+  for (Tensor* tensor : {&rows.tokens, &rows.frames, &rows.position, &rows.record, &rows.targets}) {
+    *tensor = tensor->defined() ? tensor->slice(0, begin, end).packed() : Tensor();
+  }
+  return rows;
+}
+
 }  // namespace blockstate::data

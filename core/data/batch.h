@@ -56,4 +56,8 @@ Batch collate(const std::vector<Example>& examples, const BatchOptions& options)
 /// of the stride that the batch was made for.
 Batch cut_records(const Batch& batch, int64_t length);
 
+/// Rows [begin, end), whose records keep their numbers. Targets must be there at every step; target_count stays that of
+/// the whole batch, over which a loss is the mean.
+Batch slice_rows(const Batch& batch, int64_t begin, int64_t end);
+
 }  // namespace blockstate::data

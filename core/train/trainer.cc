@@ -55,10 +55,24 @@ Trainer::Prepared Trainer::prepare(int64_t step) {
   prepared.epoch = loader_.epoch();
   std::optional<data::Batch> batch = loader_.next();
   require(batch.has_value(), "the training data ended");
-  prepared.batch = data::cut_records(*batch, warmed_up_length(options_.length, step, batch->length()));
-  prepared.loader_position = loader_.position();
+  const int64_t length = warmed_up_length(options_.length, step, batch->length());
+  // Cut sequences are more rows. A chunk bounds the steps in memory, so they are taken in groups of as many steps.
+  const int64_t steps_at_once = batch->batch() * options_.chunking.steps;
+  const data::Batch all = data::cut_records(*batch, length);
+  const int64_t rows = steps_at_once > 0 && all.batch() > batch->batch()
+                           ? std::max<int64_t>(1, steps_at_once / std::min(length, options_.chunking.steps))
+                           : all.batch();
   const uint64_t key = mix_key(mix_key(options_.seed, kDropoutPurpose), static_cast<uint64_t>(step));
-  prepared.input = model_input(model_, prepared.batch, true, key, options_.chunking.steps);
+  for (int64_t begin = 0; begin < all.batch(); begin += rows) {
+    const int64_t end = std::min(all.batch(), begin + rows);
+    data::Batch group = rows < all.batch() ? data::slice_rows(all, begin, end) : all;
+    model::ModelInput input = model_input(model_, group, true, key, options_.chunking.steps);
+    prepared.groups.emplace_back(std::move(group), std::move(input));
+  }
+  prepared.rows = all.batch();
+  prepared.length = all.length();
+  prepared.tokens = all.token_count;
+  prepared.loader_position = loader_.position();
   return prepared;
 }
 
@@ -76,30 +90,35 @@ void Trainer::one_step(StepEvent& event) {
   const double begin = now();
   const Prepared current = next_ ? std::move(*next_) : prepare(state_.step);
   next_.reset();
-  const data::Batch& batch = current.batch;
   event.epoch = current.epoch;
   optimizer_.clear_gradients();
   StepReport report;
   try {
-    const PendingLoss loss = accumulate_gradients(model_, batch, current.input, objective_, options_.chunking);
+    std::vector<PendingLoss> losses;
+    for (const auto& [batch, input] : current.groups) {
+      losses.push_back(accumulate_gradients(model_, batch, input, objective_, options_.chunking));
+    }
     optimizer_.start_step(schedule_factor(options_.schedule, state_.step, options_.steps));
     optimizer_.clear_gradients();
     if (state_.step + 1 < options_.steps) {
       prepare_next(current.loader_position);
     }
-    event.loss = loss.wait();
+    event.loss = 0;
+    for (const PendingLoss& loss : losses) {
+      event.loss += loss.wait();
+    }
     report = optimizer_.finish_step();
   } catch (const OutOfMemory& problem) {
     optimizer_.clear_gradients();
-    throw StepOutOfMemory(problem.what(), batch.position.size(0), batch.position.size(1));
+    throw StepOutOfMemory(problem.what(), current.rows, current.length);
   }
 
   ++state_.step;
   state_.metric.reset();
   state_.loader_position = current.loader_position;
-  state_.tokens_seen += batch.token_count;
+  state_.tokens_seen += current.tokens;
   summary_.seconds += now() - begin;
-  summary_.tokens += batch.token_count;
+  summary_.tokens += current.tokens;
   event.step = state_.step;
   event.steps = options_.steps;
   event.tokens = state_.tokens_seen;

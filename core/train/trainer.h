@@ -83,10 +83,10 @@ class Trainer {
   TrainSummary run(const std::atomic<bool>& stop);
 
  private:
-  /// A batch where the model reads it.
+  /// A batch as the model reads it, in groups of rows.
   struct Prepared {
-    data::Batch batch;
-    model::ModelInput input;
+    std::vector<std::pair<data::Batch, model::ModelInput>> groups;
+    int64_t rows = 0, length = 0, tokens = 0;
     int64_t epoch = 0;
     int64_t loader_position = 0;  ///< behind it
   };

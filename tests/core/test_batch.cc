@@ -137,6 +137,11 @@ TEST_CASE("cutting: every piece is a record of its own, no target is lost", "[cp
   CHECK(cut.names == std::vector<std::string>{"a", "a", "b", "c"});
   CHECK(cut.token_count == batch.token_count);
   CHECK(cut.target_count == batch.target_count);
+  const Batch rows = slice_rows(cut, 1, 3);
+  CHECK(ids(rows.tokens) == Ids{4, 5, 7, 9, -1, -1});
+  CHECK(ids(rows.targets) == Ids{5, 6, 8, 1, -1, -1});
+  CHECK(ids(rows.record) == Ids{1, 1, 2, 3, -1, -1});
+  CHECK(rows.target_count == batch.target_count);
   CHECK(cut_records(batch, 7).tokens.bytes() == batch.tokens.bytes());
   const Batch labels = collate({tokens("a", {1, 2, 3}, 0)}, {.targets = TargetKind::kLabel});
   CHECK(error_of([&] { cut_records(labels, 2); }).find("target at every step") != std::string::npos);
