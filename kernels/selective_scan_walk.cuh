@@ -431,13 +431,11 @@ class Scanner {
   float A_[kStates], h_[kStates];
 };
 
-#ifndef SCAN_MIN
-#define SCAN_MIN 3
-#endif
+/// Blocks of a multiprocessor, as registers allow.
+constexpr int resident_blocks(int states_of_lane) { return states_of_lane <= 4 ? 3 : states_of_lane <= 16 ? 2 : 1; }
+
 template <class T, int kStates, bool kPosition, int kPolynomials>
-__global__ void __launch_bounds__(2 * kTileThreads, kStates <= 4    ? SCAN_MIN
-                                                    : kStates <= 16 ? 2
-                                                                    : 1)
+__global__ void __launch_bounds__(2 * kTileThreads, resident_blocks(kStates))
     forward_kernel(const __grid_constant__ SelectiveScanForward<T, float> args, const __grid_constant__ Plan plan) {
   extern __shared__ __align__(16) unsigned char shared_bytes[];
   SharedTiles<kStates>& shared = *reinterpret_cast<SharedTiles<kStates>*>(shared_bytes);

@@ -152,7 +152,7 @@ std::vector<ModelCase> model_cases(Device device) {
           training(hybrid, 64, 1024, 0, 10),
           training(attention, 64, 1024, 0, 10),
           training(small, 1, kMillion, 1 << 17, 5),
-          training(small, 1, kMillion, 1 << 16, 5, 10),
+          training(small, 1, kMillion, 1 << 17, 5, 7),
           training(hybrid, 1, kMillion, 1 << 17, 3),
           training(wide, 1, kMillion, 1 << 16, 3),
           prefill(small, kMillion, 1 << 17, 5),
@@ -184,7 +184,11 @@ std::vector<ModelCase> length_cases(Device device) {
         cases.push_back(training(stack, 1, length, chunk, 3, 10));
         cases.push_back(training(stack, 1, length, 2 * chunk, 3));
         cases.push_back(training(stack, 1, length, 4 * chunk, 3));
+        cases.push_back(training(stack, 1, length, 2 * chunk, 3, 7));
       }
+    }
+    if (gpu) {
+      cases.push_back(training(stack, 1, int64_t{1} << last, 4 * chunk, 1));
     }
     for (int power = first; power <= last + 2; power += 2) {
       cases.push_back(prefill(stack, int64_t{1} << power, chunk, power < last ? 3 : 1));

@@ -35,12 +35,26 @@ Variable exact(const Shape& shape, const Bench& bench, double scale) {
   return leaf(random_tensor(shape, DType::kFloat32, bench.device(), scale));
 }
 
-OpCase scan_case(int64_t B, int64_t L, int64_t D) {
+/// Biases with which the channels' steps are log-uniform in 0.001 .. 0.1, as models are started with.
+std::vector<float> step_size_biases(int64_t D) {
+  RandomStream random(5);
+  std::vector<float> bias(static_cast<size_t>(D));
+  for (float& value : bias) {
+    const double dt = 0.001 * std::pow(100.0, random.uniform());
+    value = static_cast<float>(dt + std::log(-std::expm1(-dt)));  // softplus of it is dt
+  }
+  return bias;
+}
+
+/// Step sizes decide how long states live, and that how much a row cut into pieces costs: with `model_steps` they are
+/// as in models, else a state is forgotten within some hundred steps.
+OpCase scan_case(int64_t B, int64_t L, int64_t D, bool model_steps = false) {
   constexpr int64_t kStates = 16;
-  return {"selective_scan", sizes({{"B", B}, {"D", D}, {"L", L}}), [=](const Bench& bench) {
+  const std::string op = model_steps ? "selective_scan dt 0.001-0.1" : "selective_scan";
+  return {op, sizes({{"B", B}, {"D", D}, {"L", L}}), [=](const Bench& bench) {
             ops::SelectiveScanInputs in;
             in.u = leaf(random_tensor({B, L, D}, bench));
-            in.delta = leaf(random_tensor({B, L, D}, bench, 0.5));
+            in.delta = leaf(random_tensor({B, L, D}, bench, model_steps ? 0.1 : 0.5));
             in.z = leaf(random_tensor({B, L, D}, bench));
             in.B = leaf(random_tensor({B, L, kStates}, bench));
             in.C = leaf(random_tensor({B, L, kStates}, bench));
@@ -50,8 +64,9 @@ OpCase scan_case(int64_t B, int64_t L, int64_t D) {
             }
             in.A = leaf(Tensor::from({D, kStates}, a).to(bench.device()));
             in.D = exact({D}, bench, 1);
-            in.delta_bias =
-                leaf(Tensor::from({D}, std::vector<float>(static_cast<size_t>(D), -4.F)).to(bench.device()));
+            const std::vector<float> bias =
+                model_steps ? step_size_biases(D) : std::vector<float>(static_cast<size_t>(D), -4.F);
+            in.delta_bias = leaf(Tensor::from({D}, bias).to(bench.device()));
             OpRun run;
             run.leaves = {in.u, in.delta, in.z, in.B, in.C, in.A, in.D, in.delta_bias};
             run.output_grads = {random_tensor({B, L, D}, bench)};
@@ -193,6 +208,8 @@ std::vector<OpCase> op_cases(Device device) {
           scan_case(1, kMillion, 512),
           scan_case(1, kMillion, 256),
           scan_case(64, 1024, 256),
+          scan_case(1, 131072, 512, true),
+          scan_case(1, 32768, 1536, true),
           conv_case(8, 2048, 1536),
           conv_case(8, 8192, 1536),
           conv_case(1, kMillion, 512),

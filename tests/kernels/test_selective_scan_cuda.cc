@@ -3,6 +3,7 @@
 // time, records and padding, carried state, strides. Backward is in test_selective_scan_bwd_cuda.cc.
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -319,6 +320,54 @@ TEST_CASE("selective scan on CUDA remembers a burst over segments that forget", 
     in.u[static_cast<size_t>(i)] *= 1e12f;
   }
   check<float>(in, kFloat32LongScan);
+}
+
+// Channels whose steps are log-uniform in 0.001 .. 0.1, and decays of 1 to 16: what models are started with. Slow
+// states outlive segments, fast ones do not.
+ScanInputs<float> model_inputs(uint64_t key, ScanSize size) {
+  ScanInputs<float> in = random_inputs<BFloat16>(key, size);
+  const auto [B, L, D, N] = size;
+  in.delta = rounded_to<BFloat16>(random_normal<float>(key + 2, B * L * D, 0.1, 0));
+  in.bias = random_uniform<float>(key + 9, D, 0, 1);
+  for (float& bias : in.bias) {
+    const double dt = 0.001 * std::pow(100.0, static_cast<double>(bias));
+    bias = static_cast<float>(dt + std::log(-std::expm1(-dt)));
+  }
+  for (size_t i = 0; i < in.A.size(); ++i) {
+    in.A[i] = -static_cast<float>(i % static_cast<size_t>(N) + 1);
+  }
+  return in;
+}
+
+TEST_CASE("selective scan on CUDA with the step sizes of models", "[cuda]") {
+  for (const ScanSize size : {ScanSize{1, 9001, 70, 16}, ScanSize{2, 4099, 33, 16}, ScanSize{1, 6000, 5, 3},
+                              ScanSize{1, 5000, 34, 20}, ScanSize{1, 3000, 32, 33}}) {
+    INFO("B " << size.B << " L " << size.L << " D " << size.D << " N " << size.N);
+    ScanInputs<float> in = model_inputs(560, size);
+    check<float>(in, kFloat32LongScan);
+    check<BFloat16>(in, kFloat32LongScan);
+    // One record starts, far from every edge: what was before it is seen nowhere after it.
+    in.position.assign(static_cast<size_t>(size.B * size.L), 1);
+    in.position[static_cast<size_t>(size.L / 2 + 77)] = 0;
+    check<float>(in, kFloat32LongScan);
+    add_records(in);
+    check<BFloat16>(in, kFloat32LongScan);
+  }
+}
+
+TEST_CASE("selective scan on CUDA where one warp's steps outweigh all others", "[cuda]") {
+  // A state may rest on any eighth of a tile: inputs of 1e6 in 8 steps of every 32, in turn, and none elsewhere.
+  for (const int64_t turn : {0, 8, 16, 24}) {
+    INFO("turn " << turn);
+    ScanInputs<float> in = model_inputs(580, {1, 5000, 34, 16});
+    for (int64_t t = 0; t < in.size.L; ++t) {
+      for (int64_t d = 0; d < in.size.D; ++d) {
+        float& u = in.u[static_cast<size_t>(t * in.size.D + d)];
+        u = (t - turn + 32) % 32 < 8 ? u * (1 << 20) : 0.0f;
+      }
+    }
+    check<float>(in, kFloat32LongScan);
+  }
 }
 
 TEST_CASE("selective scan on CUDA with packed records and padding", "[cuda]") {
