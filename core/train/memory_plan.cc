@@ -41,6 +41,20 @@ int64_t measured_step(const model::Model& model, int64_t batch, int64_t length, 
   return peak;
 }
 
+/// Carries at the edges of a row's chunks. What has one size is there for each. What grows (keys and values of all
+/// steps) is there once for the edges, and in the last chunk joined with the chunk's own, handed on, and as the
+/// gradients of both.
+int64_t edge_bytes(const model::Model& model, int64_t length, int64_t chunk) {
+  const int64_t edges = (length - 1) / chunk, whole = model.carry_bytes(length);
+  if (edges < 2) {
+    return edges * whole;
+  }
+  const int64_t a_chunk = model.carry_bytes(chunk);
+  const double growth = static_cast<double>(whole - a_chunk) / static_cast<double>(length - chunk);  // a step
+  const auto grown = static_cast<int64_t>(growth * static_cast<double>(length));
+  return edges * (whole - grown) + 5 * grown;
+}
+
 /// Steps of all rows together that are measured: enough that what kernels work with has its full size, little enough
 /// to take no time.
 int64_t probe_steps(Device device) { return device.kind == DeviceKind::kCuda ? 1 << 16 : 1 << 10; }
@@ -70,7 +84,7 @@ MemoryPlan plan_memory(const model::Model& model, int64_t batch, int64_t length,
   const double rest = short_step - slope * static_cast<double>(rows * unit);
   plan.working = std::max<int64_t>(0, static_cast<int64_t>(rest) - plan.gradients);
   if (chunk > 0) {
-    plan.edges = ((length + piece - 1) / piece - 1) * batch * model.carry_bytes(piece);
+    plan.edges = batch * edge_bytes(model, length, piece);
   }
   return plan;
 }
@@ -87,7 +101,7 @@ int64_t free_for_activations(const model::Model& model, const MemoryPlan& plan, 
 int64_t fitting_chunk(const model::Model& model, const MemoryPlan& plan, int64_t batch, int64_t length, int64_t room) {
   const double a_step = static_cast<double>(plan.activations) / static_cast<double>(std::max<int64_t>(1, plan.steps));
   const auto needs = [&](int64_t chunk) {
-    const int64_t edges = (length - 1) / chunk * batch * model.carry_bytes(length);
+    const int64_t edges = batch * edge_bytes(model, length, chunk);
     return a_step * static_cast<double>(chunk * batch) + static_cast<double>(edges);
   };
   if (needs(length) <= static_cast<double>(room)) {

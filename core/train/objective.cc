@@ -80,6 +80,23 @@ nn::CarryMap moved(const nn::CarryMap& carry, Device device, bool leaves) {
   return result;
 }
 
+/// A carry that holds something of every step so far (keys and values of full attention) begins with the one before it
+/// where no row is padded: earlier edges then are views of the latest, so that all of them take the memory of one.
+void share_grown(const Bounds& bounds, std::vector<nn::CarryMap>& edges) {
+  const auto holds_all = [&](size_t edge, const Tensor& carry) {
+    return carry.rank() > 1 && carry.size(1) == bounds[edge - 1].second;
+  };
+  for (const auto& [name, latest] : edges.back()) {
+    for (size_t i = 1; i + 1 < edges.size() && holds_all(edges.size() - 1, latest.value()); ++i) {
+      Variable& earlier = edges[i].at(name);
+      if (!holds_all(i, earlier.value())) {
+        break;
+      }
+      earlier = Variable(latest.value().slice(1, 0, earlier.size(1)));
+    }
+  }
+}
+
 /// The loss of steps [begin, end), if there is one.
 std::optional<LossResult> chunk_loss(const model::Model& model, const data::Batch& batch, const Variable& logits,
                                      const Objective& objective, int64_t begin, int64_t end) {
@@ -100,6 +117,7 @@ PendingLoss chunked_gradients(const model::Model& model, const data::Batch& batc
   // Forward: the carries at chunk edges stay, and what there is room for.
   std::vector<nn::CarryMap> edges(1);
   std::vector<Kept> kept(bounds.size());
+  const bool grows = !model.growing_sublayers().empty();
   {
     GradMode off(false);
     nn::CarryMap carry;
@@ -108,6 +126,9 @@ PendingLoss chunked_gradients(const model::Model& model, const data::Batch& batc
       const KeepScope keeping(kept[i], &room);
       model.run(slice_steps(model, input, bounds[i].first, bounds[i].second), &carry);
       edges.push_back(moved(carry, keep, false));
+      if (grows && input.sequence.uniform) {
+        share_grown(bounds, edges);
+      }
     }
   }
   // Backward, last chunk first: its loss and the gradient of the carry it handed on.

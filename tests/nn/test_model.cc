@@ -283,6 +283,24 @@ TEST_CASE("outputs kept for the second pass change no bit, with room for all or 
   }
 }
 
+TEST_CASE("chunks of full attention are exact with the edges' keys in one place, padded rows or not", "[model]") {
+  for (const auto& blocks : {std::vector<std::string>{"full mamba"}, {"attention full"}}) {
+    const auto model = build(small_config(blocks), HeadKind::kLanguageModel);
+    for (const bool padded : {true, false}) {
+      std::vector<data::Example> examples = ragged_examples();
+      examples.resize(padded ? 3 : 1);
+      const data::Batch batch = batch_of(examples, HeadKind::kLanguageModel);
+      const test::Outcome whole = gradients(*model, batch, {});
+      for (const int64_t chunk : {2, 3, 5, 8}) {
+        for (const bool on_host : {true, false}) {
+          CAPTURE(blocks.front(), padded, chunk, on_host);
+          CHECK(test::distance(gradients(*model, batch, {.steps = chunk, .on_host = on_host}), whole) <= kLaw);
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("carries on the host change nothing", "[model]") {
   const auto model = build(small_config(kMixed), HeadKind::kLanguageModel);
   const data::Batch batch = batch_of(ragged_examples(), HeadKind::kLanguageModel);

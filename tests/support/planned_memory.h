@@ -24,7 +24,8 @@ inline std::vector<PlannedStep> planned_steps() {
   return {{{"mamba * 2"}, 64, 2, 3000, 0},
           {{"mamba gated_mlp", "block_state gated_mlp"}, 64, 3, 2048, 0},
           {{"attention gated_mlp"}, 64, 2, 2048, 0},
-          {{"mamba * 2"}, 64, 1, 16384, 4096}};
+          {{"mamba * 2"}, 64, 1, 16384, 4096},
+          {{"mamba full"}, 64, 1, 4096, 512}};
 }
 
 inline std::unique_ptr<model::Model> planned_model(const PlannedStep& step, Device device, DType activations) {
@@ -34,6 +35,7 @@ inline std::unique_ptr<model::Model> planned_model(const PlannedStep& step, Devi
   for (const char* name : {"attention", "block_state"}) {
     config.sublayers[name] = model::default_sublayer(name);
   }
+  config.sublayers["full"] = {"attention", nn::AttentionConfig{}};
   const model::ModelShape shape{
       .head = model::HeadKind::kLanguageModel, .vocabulary = 16, .channels = 0, .outputs = 16};
   return std::make_unique<model::Model>(config, shape, nn::Initialiser(1, DType::kFloat32, device), activations);
