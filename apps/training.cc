@@ -19,7 +19,19 @@ namespace {
 namespace fs = std::filesystem;
 using config::Value;
 
-data::LoaderOptions loader_options(const RunConfig& run, const TaskShape& task, int64_t stride, bool training) {
+constexpr int64_t kLongBatch = 1 << 19;  // steps
+
+/// Steps of the longest row of a batch.
+int64_t longest_row(const RunConfig& run, const data::Dataset& data) {
+  int64_t longest = run.train.pack;
+  for (int64_t i = 0; i < data.size(); ++i) {
+    longest = std::max(longest, data.length(i));
+  }
+  return longest;
+}
+
+data::LoaderOptions loader_options(const RunConfig& run, const TaskShape& task, const data::Dataset& data,
+                                   int64_t stride, bool training) {
   data::LoaderOptions options;
   options.batch_size = training || run.train.eval_batch == 0 ? run.train.batch : run.train.eval_batch;
   options.seed = static_cast<uint64_t>(run.seed);
@@ -28,12 +40,16 @@ data::LoaderOptions loader_options(const RunConfig& run, const TaskShape& task, 
   options.batch = batch_options(task, true);
   options.batch.pack = run.train.pack;
   options.batch.stride = stride;
+  // Batches of very long records are read ahead one at a time: four of them would be most of a small run's memory.
+  if (longest_row(run, data) * options.batch_size > kLongBatch) {
+    options.prefetch = 1;
+  }
   return options;
 }
 
 train::Evaluation evaluate_on(const model::Model& model, const std::shared_ptr<data::Dataset>& data,
                               const RunConfig& run, const TaskShape& task) {
-  data::Loader loader(data, loader_options(run, task, model.stride(), false));
+  data::Loader loader(data, loader_options(run, task, *data, model.stride(), false));
   return train::evaluate(model, loader, {run.task.label_smoothing}, run.train.chunk);
 }
 
@@ -48,15 +64,6 @@ int64_t steps_of(const RunConfig& run, const data::Dataset& train) {
   }
   const double per_step = total / static_cast<double>(train.size()) * static_cast<double>(run.train.batch);
   return std::max<int64_t>(1, std::llround(static_cast<double>(run.train.tokens) / std::max(1.0, per_step)));
-}
-
-/// Steps of the longest row of a batch.
-int64_t longest_row(const RunConfig& run, const data::Dataset& train) {
-  int64_t longest = run.train.pack;
-  for (int64_t i = 0; i < train.size(); ++i) {
-    longest = std::max(longest, train.length(i));
-  }
-  return longest;
 }
 
 /// First key in which two tables differ, dotted; empty: none.
@@ -243,7 +250,7 @@ TrainingOutcome run_training(const RunConfig& given, const std::string& label, P
   options.eval_every = run.train.eval_every;
   options.save_every = run.train.save_every;
   options.seed = static_cast<uint64_t>(run.seed);
-  data::Loader loader(data.train, loader_options(run, data.task, model->stride(), true));
+  data::Loader loader(data.train, loader_options(run, data.task, *data.train, model->stride(), true));
   const train::CheckpointStore store(directory);
   store.prepare();
 
