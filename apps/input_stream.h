@@ -76,8 +76,8 @@ class InputStream {
 int for_each_piece(const RunConfig& run, const TaskShape& task, const std::vector<std::string>& files,
                    const Windows& windows, const RawFormat& raw, const std::function<void(InputStream&)>& body);
 
-/// Recordings and FASTA records of any length are read in constant memory, the latter by lines. Manifests (.tsv, .csv) give
-/// a piece a row.
+/// Recordings and FASTA records of any length are read in constant memory, the latter by lines. Manifests (.tsv, .csv)
+/// give a piece a row.
 std::unique_ptr<InputStream> open_input_stream(const RunConfig& run, const TaskShape& task, const std::string& file,
                                                const Windows& windows, const RawFormat& raw);
 

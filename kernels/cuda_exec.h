@@ -93,7 +93,8 @@ class StreamClock {
 };
 
 /// Copies are ordered with the stream's work. To and from the host they return when the host may use or reuse its side;
-/// one to the device does not wait for the work before it, so the host can lay out the next batch while the GPU computes.
+/// one to the device does not wait for the work before it, so the host can lay out the next batch while the GPU
+/// computes.
 void copy_to_device(const Exec& exec, void* to, const void* from, int64_t bytes);
 void copy_to_host(const Exec& exec, void* to, const void* from, int64_t bytes);
 void copy_on_device(const Exec& exec, void* to, const void* from, int64_t bytes);
