@@ -64,7 +64,7 @@ Variable Model::embed(const ModelInput& input) const {
   return frames_->forward(Variable(input.frames));
 }
 
-Variable Model::features(const ModelInput& input, nn::CarryMap* carry) const {
+std::pair<Variable, Variable> Model::stream(const ModelInput& input, nn::CarryMap* carry) const {
   const nn::Carry all = carry == nullptr ? nn::Carry() : nn::Carry(carry);
   Variable residual = embed(input);
   Variable branch;
@@ -78,6 +78,11 @@ Variable Model::features(const ModelInput& input, nn::CarryMap* carry) const {
                             mix_key(input.sequence.random_key, i), config_.dropout);
     }
   }
+  return {branch, residual};
+}
+
+Variable Model::features(const ModelInput& input, nn::CarryMap* carry) const {
+  const auto [branch, residual] = stream(input, carry);
   return norm_->forward(branch, residual, activations_).y;
 }
 
@@ -98,9 +103,10 @@ Variable Model::forward(const ModelInput& input, nn::CarryMap* carry) const {
 }
 
 void Model::run(const ModelInput& input, nn::CarryMap* carry) const {
-  const Variable x = features(input, carry);
   if (pooling_ != nullptr) {
-    pooled(x, input, carry);
+    pooled(features(input, carry), input, carry);
+  } else {
+    stream(input, carry);
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/model/model_config.h"
@@ -64,6 +65,8 @@ class Model : public nn::Module {
  private:
   struct Layer;
   Variable embed(const ModelInput& input) const;
+  /// What the last sublayer adds, and the residual stream before it.
+  std::pair<Variable, Variable> stream(const ModelInput& input, nn::CarryMap* carry) const;
   Variable pooled(const Variable& x, const ModelInput& input, nn::CarryMap* carry) const;
 
   ModelConfig config_;

@@ -325,6 +325,41 @@ TEST_CASE("truncated gradients are exact where nothing is remembered, and those 
       Contains("train.truncate needs a loss at every step"));
 }
 
+TEST_CASE("steps beyond 2^31 and 2^33 of a stream are like any others", "[model]") {
+  for (const auto& blocks : {kMixed, {"s4d multi"}}) {
+    ModelConfig config = small_config(blocks);
+    for (auto& [name, sublayer] :
+         config.sublayers) {  // rotated keys would have to be turned as far as the stream has run
+      if (auto* attention = std::get_if<nn::AttentionConfig>(&sublayer.settings)) {
+        attention->position = nn::PositionKind::kNone;
+      } else if (auto* hybrid = std::get_if<nn::BlockStateConfig>(&sublayer.settings)) {
+        hybrid->position = nn::PositionKind::kNone;
+      }
+    }
+    const auto model = build(config, HeadKind::kLanguageModel);
+    const Tensor tokens = Tensor::from({1, 39}, test::random_ids(6, 39, 0, kVocabulary));
+    // 16 steps from the start leave a carry; what follows is said to come `later` in the stream.
+    const auto run = [&](int64_t later) {
+      GradMode off(false);
+      nn::CarryMap carry;
+      std::vector<Variable> parts;
+      for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{0, 16}, {16, 25}, {25, 39}}) {
+        model::ModelInput input;
+        input.tokens = tokens.slice(1, begin, end).packed();
+        input.sequence = nn::plain_sequence(1, end - begin, begin > 0 ? later + begin : 0);
+        parts.push_back(model->forward(input, &carry));
+      }
+      return test::values_of(ops::concat(parts, 1).value());
+    };
+    const std::vector<double> early = run(0);
+    for (const int64_t later : {(int64_t{1} << 31) - 28, int64_t{1} << 31, int64_t{1} << 32, int64_t{1} << 33}) {
+      CAPTURE(blocks.front(), later);
+      CHECK(run(later) == early);
+    }
+    CHECK(run(2) != early);  // another phase of the windows is seen
+  }
+}
+
 TEST_CASE("a model says what it holds", "[model]") {
   const auto model = build(small_config({"mamba full", "block_state"}), HeadKind::kLanguageModel);
   CHECK(model->growing_sublayers() == std::vector<std::string>{"layers.1 (full)"});

@@ -5,17 +5,18 @@
 source "$(dirname "$0")/lib.sh"
 make_audio
 long=(train -c audio.toml --set train.steps=300 --set train.save_every=10 --set train.eval_every=100 --set model.dropout=0.1)
-ok "${long[@]}" --set run.dir=whole
+whole=whole
+ok "${long[@]}" --set run.dir=$whole
 
 # What must be equal; seconds and speed differ.
 numbers() { sed 's/"seconds":[^,}]*,*//; s/,"tokens_per_second":[^,}]*//' "$1"; }
 finished_like_whole() {
   equal "$(logged_steps "$1/metrics.jsonl" | tr '\n' ' ')" "$(seq 300 | tr '\n' ' ')"
   numbers "$1/metrics.jsonl" >numbers
-  numbers whole/metrics.jsonl | cmp -s - numbers || die "the logs of $1 and whole differ"
-  same "$1/checkpoints/300/model.safetensors" whole/checkpoints/300/model.safetensors
-  same "$1/checkpoints/300/optimizer.safetensors" whole/checkpoints/300/optimizer.safetensors
-  same "$1/checkpoints/300/state.json" whole/checkpoints/300/state.json
+  numbers $whole/metrics.jsonl | cmp -s - numbers || die "the logs of $1 and $whole differ"
+  same "$1/checkpoints/300/model.safetensors" $whole/checkpoints/300/model.safetensors
+  same "$1/checkpoints/300/optimizer.safetensors" $whole/checkpoints/300/optimizer.safetensors
+  same "$1/checkpoints/300/state.json" $whole/checkpoints/300/state.json
   [[ -z $(find "$1" -name '.unfinished-*' -o -name '*.part') ]] || die "leftovers in $1"
 }
 # stop_at LINES SIGNAL DIR: starts the run and sends a signal when the log has so many lines.
@@ -56,3 +57,15 @@ for signal in INT TERM; do
   says err "going on at step $step"
   finished_like_whole $dir
 done
+
+# The same in chunks: killed in the middle of some chunk of a step.
+long+=(--set train.chunk=7 --set train.keep=1)
+whole=whole_chunked
+ok "${long[@]}" --set run.dir=$whole
+for lines in 40 150; do
+  stop_at $lines KILL killed_chunked
+  equal $status 137
+done
+ok "${long[@]}" --set run.dir=killed_chunked
+says err 'going on at step '
+finished_like_whole killed_chunked
