@@ -229,12 +229,13 @@ TrainingOutcome run_training(const RunConfig& given, const std::string& label, P
     const int64_t longest = longest_row(run, *data.train);
     run.train.chunk = train::choose_chunk(*model, run.train.batch, longest);
     const train::MemoryPlan plan = train::plan_memory(*model, run.train.batch, longest, run.train.chunk);
+    release_cached_memory(model->device());
     sink.write(join("train.chunk: ", run.train.chunk > 0 ? format_count(run.train.chunk) + " steps" : "none is needed",
                     "; a step of training needs ", format_bytes(plan.total()), ", ",
                     format_bytes(free_memory(model->device())), " are free\n"));
   }
-  int64_t keep = run.train.keep << 20;
-  if (run.train.keep == kAuto) {
+  int64_t keep = std::max<int64_t>(0, run.train.keep) << 20;
+  if (run.train.keep == kAuto && run.train.chunk > 0) {
     const train::MemoryPlan plan =
         train::plan_memory(*model, run.train.batch, longest_row(run, *data.train), run.train.chunk);
     release_cached_memory(model->device());

@@ -18,20 +18,6 @@ __device__ inline float exp2_approx(float x) {
   return result;
 }
 
-/// 2^x on the multiply-add pipe, for x <= 127; about 1 unit in the last place, and unbiased where the result is near 1.
-__device__ inline float exp2_polynomial(float x) {
-  x = fmaxf(x, -126.0f);
-  const float shifted = x + 12582912.0f;  // 1.5 * 2^23: the sum's low bits are x rounded to an integer
-  const float f = x - (shifted - 12582912.0f);
-  float p = 1.3390863314270973e-3f;
-  p = fmaf(p, f, 9.618083015084267e-3f);
-  p = fmaf(p, f, 5.5503569543361664e-2f);
-  p = fmaf(p, f, 2.4022650718688965e-1f);
-  p = fmaf(p, f, 6.931471824645996e-1f);
-  p = fmaf(p, f, 1.0f);
-  return __int_as_float(__float_as_int(p) + (__float_as_int(shifted) << 23));
-}
-
 /// log(1 + e^x) = max(x, 0) + log1p(q), q = e^-|x|; log1p(q) = q P(q), to 1.2e-7 of itself on [0, 1].
 __device__ inline float softplus(float x) {
   const float q = exp2_approx(fabsf(x) * -kLog2E);

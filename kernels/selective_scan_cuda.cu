@@ -9,9 +9,9 @@ namespace {
 
 using namespace scan;
 
-template <class T, int kStates, bool kPosition, int kPolynomials>
+template <class T, int kStates, bool kPosition>
 void launch_forward(const Exec& exec, const SelectiveScanForward<T, float>& args, const Plan& plan) {
-  const auto kernel = forward_kernel<T, kStates, kPosition, kPolynomials>;
+  const auto kernel = forward_kernel<T, kStates, kPosition>;
   constexpr int kBytes = static_cast<int>(sizeof(SharedTiles<kStates>));
   if (kBytes > most_shared_memory(exec)) {
     fail("selective_scan: ", args.A.size[1], " states need ", kBytes / 1024,
@@ -27,9 +27,9 @@ void launch_forward(const Exec& exec, const SelectiveScanForward<T, float>& args
 template <class T, int kStates>
 void launch_states(const Exec& exec, const SelectiveScanForward<T, float>& args, const Plan& plan) {
   if (args.position) {
-    launch_forward<T, kStates, true, 0>(exec, args, plan);
+    launch_forward<T, kStates, true>(exec, args, plan);
   } else {
-    launch_forward<T, kStates, false, 0>(exec, args, plan);
+    launch_forward<T, kStates, false>(exec, args, plan);
   }
 }
 

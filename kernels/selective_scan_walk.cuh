@@ -301,7 +301,7 @@ class Stager {
 // --- the half that scans
 // ----------------------------------------------------------------------------------------------
 
-template <class T, int kStates, bool kPosition, int kPolynomials>
+template <class T, int kStates, bool kPosition>
 class Scanner {
  public:
   __device__ Scanner(const SelectiveScanForward<T, float>& args, const Plan& plan, SharedTiles<kStates>& shared)
@@ -360,8 +360,7 @@ class Scanner {
   }
 
  private:
-  // Four steps. `starts`: bits of the steps that start a record. Of every 16 decays kPolynomials are computed without
-  // the special-function unit.
+  // Four steps. `starts`: bits of the steps that start a record.
   template <bool kStarts>
   __device__ void scan_block(typename SharedTiles<kStates>::Tile& tile, int block, uint32_t starts) {
     constexpr int kVector = kStates < 4 ? kStates : 4;
@@ -381,11 +380,7 @@ class Scanner {
           if (kStarts && (starts >> j & 1u) != 0) {
             h = 0;
           }
-          const int number = (j * kStates + i + v) % 16;
-          const bool polynomial = number * kPolynomials / 16 != (number + 1) * kPolynomials / 16;
-          const float x = component(dt, j) * A_[i + v];
-          const float a = polynomial ? exp2_polynomial(x) : exp2_approx(x);
-          h = fmaf(a, h, component(w, j) * B[v]);
+          h = fmaf(exp2_approx(component(dt, j) * A_[i + v]), h, component(w, j) * B[v]);
           y[j] = i + v == 0 ? C[v] * h : fmaf(C[v], h, y[j]);
         }
       }
@@ -434,13 +429,13 @@ class Scanner {
 /// Blocks of a multiprocessor, as registers allow.
 constexpr int resident_blocks(int states_of_lane) { return states_of_lane <= 4 ? 3 : states_of_lane <= 16 ? 2 : 1; }
 
-template <class T, int kStates, bool kPosition, int kPolynomials>
+template <class T, int kStates, bool kPosition>
 __global__ void __launch_bounds__(2 * kTileThreads, resident_blocks(kStates))
     forward_kernel(const __grid_constant__ SelectiveScanForward<T, float> args, const __grid_constant__ Plan plan) {
   extern __shared__ __align__(16) unsigned char shared_bytes[];
   SharedTiles<kStates>& shared = *reinterpret_cast<SharedTiles<kStates>*>(shared_bytes);
   if (threadIdx.x < kTileThreads) {
-    Scanner<T, kStates, kPosition, kPolynomials>(args, plan, shared).run();
+    Scanner<T, kStates, kPosition>(args, plan, shared).run();
   } else {
     Stager<T, kStates, kPosition>(args, plan, shared).run();
   }
