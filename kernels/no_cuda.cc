@@ -4,6 +4,7 @@
 #include "kernels/attention_range.h"
 #include "kernels/copy.h"
 #include "kernels/cuda_exec.h"
+#include "kernels/selective_scan.h"
 
 namespace blockstate::kernels::cuda {
 namespace {
@@ -39,6 +40,7 @@ void copy_to_host(const Exec&, void*, const void*, int64_t) { fail(kMissing); }
 void copy_on_device(const Exec&, void*, const void*, int64_t) { fail(kMissing); }
 void fill_zero(const Exec&, void*, int64_t) { fail(kMissing); }
 void copy_strided(const Exec&, const StridedCopy&) { fail(kMissing); }
+int64_t scan_segments(const Exec&, int64_t, int64_t, int64_t) { fail(kMissing); }
 void attention_ranges(const Exec&, const AttentionRanges&) { fail(kMissing); }
 
 }  // namespace blockstate::kernels::cuda

@@ -45,6 +45,10 @@ struct SelectiveScanForward {
   View<const P, 1> delta_bias;  // absent: 0
   View<const P, 3> initial;     // absent: 0
   View<const int64_t, 2> position;
+  // CUDA only: the states before the segments that a long row is cut into, (segments, B, D, N). Written where wanted;
+  // a pass that repeats another reads them instead (`entry_known`) and is done in half the time, with the same bits.
+  View<P, 4> entry;
+  bool entry_known = false;
 };
 
 template <class T, class P = T>
@@ -73,6 +77,8 @@ void selective_scan_backward(const SelectiveScanBackward<T>& args);
 namespace cuda {
 /// Steps between checkpoints: on CUDA checkpoint is (B, ceil(L / this), D, N).
 inline constexpr int64_t kScanCheckpoint = 256;
+/// Segments into which such a scan is cut; 1: its rows are walked in one piece.
+int64_t scan_segments(const Exec& exec, int64_t batch, int64_t length, int64_t width);
 template <class T>
 void selective_scan_forward(const Exec& exec, const SelectiveScanForward<T, float>& args);
 template <class T>

@@ -33,18 +33,26 @@ void launch_states(const Exec& exec, const SelectiveScanForward<T, float>& args,
   }
 }
 
-template <class T>
-void scan_rows(const Exec& exec, const SelectiveScanForward<T, float>& args) {
-  const int64_t batch = args.u.size[0], length = args.u.size[1], width = args.u.size[2], states = args.A.size[1];
-  Plan plan;
+Plan make_plan(const Exec& exec, int64_t batch, int64_t length, int64_t width) {
+  Plan plan{};
   plan.groups = ceil_div(width, int64_t{kTileChannels});
   plan.segment_steps = segment_steps(3 * multiprocessors(exec), batch * plan.groups, length);
   plan.segments = ceil_div(length, plan.segment_steps);
-  plan.entry = nullptr;
-  const Scratch<float> entry(exec, plan.segments > 1 ? plan.segments * batch * width * states : 1);
+  return plan;
+}
+
+template <class T>
+void scan_rows(const Exec& exec, const SelectiveScanForward<T, float>& args) {
+  const int64_t batch = args.u.size[0], length = args.u.size[1], width = args.u.size[2], states = args.A.size[1];
+  Plan plan = make_plan(exec, batch, length, width);
+  const bool own = plan.segments > 1 && !args.entry;
+  const Scratch<float> scratch(exec, own ? plan.segments * batch * width * states : 1);
   if (plan.segments > 1) {
-    find_entries(exec, args, plan.segments, plan.segment_steps, entry.get());
-    plan.entry = entry.get();
+    float* const entry = own ? scratch.get() : args.entry.data;
+    if (!args.entry_known) {
+      find_entries(exec, args, plan.segments, plan.segment_steps, entry);
+    }
+    plan.entry = entry;
   }
   if (states <= 8) {
     launch_states<T, 2>(exec, args, plan);
@@ -62,6 +70,10 @@ void scan_rows(const Exec& exec, const SelectiveScanForward<T, float>& args) {
 template <class T>
 void forward(const Exec& exec, const SelectiveScanForward<T, float>& args) {
   check_selective_scan(args, kScanCheckpoint);
+  check_optional_view("selective_scan", "entry", args.entry,
+                      {scan_segments(exec, args.u.size[0], args.u.size[1], args.u.size[2]), args.u.size[0],
+                       args.A.size[0], args.A.size[1]});
+  require(!args.entry_known || args.entry, "selective_scan: no entry is there to be known");
   if (args.u.size[0] * args.A.size[0] == 0) {
     return;
   }
@@ -73,6 +85,10 @@ void forward(const Exec& exec, const SelectiveScanForward<T, float>& args) {
 }
 
 }  // namespace
+
+int64_t scan_segments(const Exec& exec, int64_t batch, int64_t length, int64_t width) {
+  return length <= 1 || batch * width == 0 ? 1 : make_plan(exec, batch, length, width).segments;
+}
 
 template <>
 void selective_scan_forward(const Exec& exec, const SelectiveScanForward<float, float>& args) {

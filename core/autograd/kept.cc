@@ -7,7 +7,7 @@ namespace blockstate {
 
 thread_local KeepScope::State KeepScope::current_;
 
-KeepScope::KeepScope(Kept& kept, int64_t* room) : previous_(current_) { current_ = {&kept, room}; }
+KeepScope::KeepScope(Kept& kept, KeepRoom* room) : previous_(current_) { current_ = {&kept, room}; }
 KeepScope::~KeepScope() { current_ = previous_; }
 
 bool take_kept(std::string_view op, std::initializer_list<Tensor*> outputs) {
@@ -28,13 +28,21 @@ bool take_kept(std::string_view op, std::initializer_list<Tensor*> outputs) {
   return true;
 }
 
-bool room_to_keep(int64_t bytes) {
+Keeping room_to_keep(int64_t all, int64_t little) {
   const KeepScope::State& state = KeepScope::current_;
-  if (state.kept == nullptr || state.room == nullptr || *state.room < bytes) {
-    return false;
+  if (state.kept == nullptr || state.room == nullptr) {
+    return Keeping::kNothing;
   }
-  *state.room -= bytes;
-  return true;
+  KeepRoom& room = *state.room;
+  if (!room.little_only && room.bytes - room.promised >= all) {
+    room.bytes -= all;
+    return Keeping::kAll;
+  }
+  if (little > 0 && room.bytes >= little) {
+    room.bytes -= little;
+    return little == all ? Keeping::kAll : Keeping::kLittle;
+  }
+  return Keeping::kNothing;
 }
 
 void keep_outputs(std::string_view op, std::vector<Tensor> outputs) {

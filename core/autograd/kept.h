@@ -21,11 +21,21 @@ struct Kept {
   size_t next = 0;
 };
 
-/// While it lives, ops of this thread leave their outputs in `kept`, or (`room` null) take them from there. `room`:
-/// bytes that may still be kept; they get fewer. Both passes must run the same ops on the same inputs.
+/// What of an op may be kept: all that its second run computes, a little with which that run is shorter, or nothing.
+enum class Keeping : uint8_t { kNothing, kLittle, kAll };
+
+/// Bytes that may be kept. A little of every chunk saves more than all of a few, so it goes first.
+struct KeepRoom {
+  int64_t bytes = 0;         ///< left
+  int64_t promised = 0;      ///< of them, to the little of chunks to come
+  bool little_only = false;  ///< while it is not known how much to promise
+};
+
+/// While it lives, ops of this thread leave their outputs in `kept`, or (`room` null) take them from there. Both passes
+/// must run the same ops on the same inputs.
 class KeepScope {
  public:
-  KeepScope(Kept& kept, int64_t* room);
+  KeepScope(Kept& kept, KeepRoom* room);
   ~KeepScope();
   KeepScope(const KeepScope&) = delete;
   KeepScope& operator=(const KeepScope&) = delete;
@@ -33,19 +43,20 @@ class KeepScope {
  private:
   struct State {
     Kept* kept = nullptr;
-    int64_t* room = nullptr;
+    KeepRoom* room = nullptr;
   };
   State previous_;
   static thread_local State current_;
   friend bool take_kept(std::string_view op, std::initializer_list<Tensor*> outputs);
-  friend bool room_to_keep(int64_t bytes);
+  friend Keeping room_to_keep(int64_t all, int64_t little);
   friend void keep_outputs(std::string_view op, std::vector<Tensor> outputs);
 };
 
-// For ops. Where take_kept gave nothing, the op runs; it saves what backward needs also where room_to_keep says so, and
-// hands all of it to keep_outputs (nothing where there was no room), which does nothing outside a pass that keeps.
+// For ops. Where take_kept gave nothing, the op runs; it saves what backward needs also where room_to_keep says so
+// (bytes of all, and of a little where the op has such a thing), and hands it to keep_outputs (nothing where there was
+// no room), which does nothing outside a pass that keeps.
 bool take_kept(std::string_view op, std::initializer_list<Tensor*> outputs);
-bool room_to_keep(int64_t bytes);
+Keeping room_to_keep(int64_t all, int64_t little = 0);
 void keep_outputs(std::string_view op, std::vector<Tensor> outputs);
 
 }  // namespace blockstate

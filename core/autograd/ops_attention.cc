@@ -16,11 +16,11 @@ Variable attention(const Variable& q, const Variable& k, const Variable& v, cons
           "attention: q ", shape_text(q.shape()), ", k ", shape_text(k.shape()), " and v ", shape_text(v.shape()),
           " do not fit together");
   const Shape sums = {q.size(0), q.size(2), q.size(1)};
-  const DType exact = state_dtype(queries);
+  const DType exact = state_dtype(queries.dtype());
   Tensor y, log_sum_exp;
   const bool taken = take_kept("attention", {&y, &log_sum_exp});
-  const bool keep =
-      !taken && room_to_keep(queries.elements() * dtype_size(q.dtype()) + element_count(sums) * dtype_size(exact));
+  const bool keep = !taken && room_to_keep(queries.elements() * dtype_size(q.dtype()) +
+                                           element_count(sums) * dtype_size(exact)) == Keeping::kAll;
   if (!taken) {
     y = Tensor::empty(q.shape(), q.dtype(), queries.device());
     log_sum_exp = grad_enabled() || keep ? Tensor::empty(sums, exact, queries.device()) : Tensor();

@@ -10,7 +10,7 @@ Variable cross_entropy(const Variable& logits, const Tensor& targets, double lab
   const Tensor scores = rows_ready(logits.value());
   require(scores.rank() == 2 && targets.rank() == 1 && targets.size(0) == scores.size(0), "cross_entropy: logits ",
           shape_text(logits.shape()), " and targets ", shape_text(targets.shape()), " do not fit together");
-  const DType exact = state_dtype(scores);
+  const DType exact = state_dtype(scores.dtype());
   Tensor loss = Tensor::empty({scores.size(0)}, exact, scores.device());
   Tensor log_sum_exp = empty_like(loss);
   dispatch(scores, "cross_entropy", [&](auto on) {

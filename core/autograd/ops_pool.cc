@@ -8,7 +8,7 @@ namespace blockstate::ops {
 Variable pool(const Variable& x, const Variable& weight, const Tensor& record, int64_t records) {
   const Tensor input = rows_ready(x.value());
   const Tensor w = weight.value().packed();
-  Tensor y = Tensor::empty({records, x.size(2)}, state_dtype(input), input.device());
+  Tensor y = Tensor::empty({records, x.size(2)}, state_dtype(input.dtype()), input.device());
   dispatch(input, "pool", [&](auto on) {
     using T = typename decltype(on)::Value;
     using P = typename decltype(on)::Parameter;
@@ -31,7 +31,7 @@ Variable pool(const Variable& x, const Variable& weight, const Tensor& record, i
 
 Variable pool_weights(const Variable& score, const Tensor& record, const Tensor& shift) {
   const Tensor s = score.value().packed();
-  Tensor w = Tensor::empty(s.shape(), state_dtype(s), s.device());
+  Tensor w = Tensor::empty(s.shape(), state_dtype(s.dtype()), s.device());
   dispatch(s, "pool_weights", [&](auto on) {
     using T = typename decltype(on)::Value;
     using P = typename decltype(on)::Parameter;

@@ -160,17 +160,29 @@ WithState selective_scan(const SelectiveScanInputs& in, const Tensor& position, 
           shape_text(in.A.shape()), ", B ", shape_text(in.B.shape()), " and C ", shape_text(in.C.shape()),
           " do not fit together");
   const Tensor& like = in.u.value();
-  const DType exact = state_dtype(like);
+  const DType exact = state_dtype(like.dtype());
   const int64_t every =
       like.device().kind == DeviceKind::kCuda ? kernels::cuda::kScanCheckpoint : kernels::kScanCheckpoint;
   const Shape checkpoint_shape = {B, pieces(L, every), D, N};
-  Tensor y, final;
-  if (!take_kept("selective_scan", {&y, &final, &saved.checkpoint})) {
-    const bool keep = room_to_keep(B * L * D * dtype_size(like.dtype()) +
-                                   (element_count(checkpoint_shape) + B * D * N) * dtype_size(exact));
+  // A long row's segments begin with states that take half the time to find and little room.
+  const int64_t segments = like.device().kind == DeviceKind::kCuda
+                               ? kernels::cuda::scan_segments(kernels::cuda::exec(like.device().index), B, L, D)
+                               : 1;
+  const Shape entry_shape = {segments, B, D, N};
+  Tensor y, final, entry;
+  take_kept("selective_scan", {&y, &final, &saved.checkpoint, &entry});
+  if (!y.defined()) {
+    const bool entry_known = entry.defined();
+    const int64_t little = segments > 1 ? element_count(entry_shape) * dtype_size(exact) : 0;
+    const Keeping keep = room_to_keep(
+        B * L * D * dtype_size(like.dtype()) + (element_count(checkpoint_shape) + B * D * N) * dtype_size(exact),
+        little);
+    if (keep == Keeping::kLittle) {
+      entry = Tensor::empty(entry_shape, exact, like.device());
+    }
     y = Tensor::empty(in.u.shape(), like.dtype(), like.device());
     final = want_state ? state_place(in.initial.value(), {B, D, N}, exact, like.device()) : Tensor();
-    if (grad_enabled() || keep) {
+    if (grad_enabled() || keep == Keeping::kAll) {
       saved.checkpoint = Tensor::empty(checkpoint_shape, exact, like.device());
     }
     dispatch(like, "selective_scan", [&](auto on) {
@@ -179,11 +191,15 @@ WithState selective_scan(const SelectiveScanInputs& in, const Tensor& position, 
       auto args = saved.args<T, P>();
       args.y = y.view<T, 3>();
       args.final = final.view<P, 3>();
+      args.entry = entry.view<P, 4>();
+      args.entry_known = entry_known;
       BLOCKSTATE_KERNEL(on, selective_scan_forward, args);
       // A state's step: decay exponent, input, state, output; the exponential counts as one.
       profile::add_flops(static_cast<double>(saved.u.elements()) * 7.0 * static_cast<double>(N));
     });
-    keep_outputs("selective_scan", keep ? std::vector<Tensor>{y, final, saved.checkpoint} : std::vector<Tensor>());
+    keep_outputs("selective_scan", keep == Keeping::kAll ? std::vector<Tensor>{y, final, saved.checkpoint, Tensor()}
+                                   : keep == Keeping::kLittle ? std::vector<Tensor>{Tensor(), Tensor(), Tensor(), entry}
+                                                              : std::vector<Tensor>());
   }
   auto outputs =
       record("selective_scan", {y, final}, {in.u, in.delta, in.A, in.B, in.C, in.D, in.z, in.delta_bias, in.initial},
@@ -197,15 +213,15 @@ WithState diagonal_scan(const Variable& u, const Variable& a, const Variable& c,
   const int64_t B = u.size(0), L = u.size(1), width = u.size(2), states = a.size(1);
   require(a.size(0) == width && a.shape() == c.shape(), "diagonal_scan: u ", shape_text(u.shape()), ", a ",
           shape_text(a.shape()), " and c ", shape_text(c.shape()), " do not fit together");
-  const DType exact = state_dtype(input);
+  const DType exact = state_dtype(input.dtype());
   const bool cuda = input.device().kind == DeviceKind::kCuda;
   const int64_t every = cuda ? kernels::cuda::kDiagonalCheckpoint : kernels::kDiagonalCheckpoint;
   const Shape checkpoint_shape = {B, pieces(L, every), states, 2, width};
   Tensor y, final, checkpoint;
   const bool taken = take_kept("diagonal_scan", {&y, &final, &checkpoint});
-  const bool keep =
-      !taken && room_to_keep(B * L * width * dtype_size(input.dtype()) +
-                             (element_count(checkpoint_shape) + 2 * B * width * states) * dtype_size(exact));
+  const bool keep = !taken && room_to_keep(B * L * width * dtype_size(input.dtype()) +
+                                           (element_count(checkpoint_shape) + 2 * B * width * states) *
+                                               dtype_size(exact)) == Keeping::kAll;
   if (!taken) {
     y = Tensor::empty(u.shape(), input.dtype(), input.device());
     final = want_state ? state_place(initial.value(), {B, width, states, 2}, exact, input.device()) : Tensor();

@@ -24,13 +24,14 @@ States selective_scan_states(const SelectiveScanInputs& in, const Tensor& positi
   const Tensor u = rows_ready(in.u.value()), delta = rows_ready(in.delta.value()), b = rows_ready(in.B.value());
   const Tensor start = packed(in.initial.value());
   const Device device = u.device();
-  const DType exact = state_dtype(u);
+  const DType exact = state_dtype(u.dtype());
   const bool cuda = device.kind == DeviceKind::kCuda;
   const int64_t every = cuda ? kernels::cuda::kScanCheckpoint : kernels::kScanCheckpoint;
   const int64_t saved_states = windows.count() * (windows.checkpoints(every) + (cuda ? 1 : 0));
   Tensor at_ends, final, checkpoint, decay;
   const bool taken = take_kept("selective_scan_states", {&at_ends, &final, &checkpoint, &decay});
-  const bool keep = !taken && room_to_keep((windows.finished() + 1 + saved_states) * B * D * N * dtype_size(exact));
+  const int64_t bytes = (windows.finished() + 1 + saved_states) * B * D * N * dtype_size(exact);
+  const bool keep = !taken && room_to_keep(bytes, bytes) == Keeping::kAll;
   if (!taken) {
     at_ends = Tensor::empty({B, windows.finished(), D, N}, exact, device);
     final = Tensor::empty({B, D, N}, exact, device);
@@ -103,14 +104,14 @@ States diagonal_scan_states(const Variable& u, const Variable& a, const Variable
           " do not fit together");
   const kernels::ScanWindows windows{first, window, L};
   const Device device = input.device();
-  const DType exact = state_dtype(input);
+  const DType exact = state_dtype(input.dtype());
   const bool cuda = device.kind == DeviceKind::kCuda;
   const int64_t every = cuda ? kernels::cuda::kDiagonalCheckpoint : kernels::kDiagonalCheckpoint;
   const int64_t saved_states = windows.count() * windows.checkpoints(every);
   Tensor at_ends, final, checkpoint;
   const bool taken = take_kept("diagonal_scan_states", {&at_ends, &final, &checkpoint});
-  const bool keep =
-      !taken && room_to_keep((windows.finished() + 1 + saved_states) * 2 * B * width * states * dtype_size(exact));
+  const int64_t bytes = (windows.finished() + 1 + saved_states) * 2 * B * width * states * dtype_size(exact);
+  const bool keep = !taken && room_to_keep(bytes, bytes) == Keeping::kAll;
   if (!taken) {
     at_ends = Tensor::empty({B, windows.finished(), width, states, 2}, exact, device);
     final = Tensor::empty({B, width, states, 2}, exact, device);

@@ -56,7 +56,8 @@ WithState selective_scan_step(const SelectiveScanInputs& in, const Variable& del
   Tensor y = Tensor::empty(in.u.shape(), u.dtype(), u.device());
   Tensor final;
   if (want_state) {
-    final = state_place(in.initial.value(), {in.u.size(0), in.A.size(0), in.A.size(1)}, state_dtype(u), y.device());
+    final =
+        state_place(in.initial.value(), {in.u.size(0), in.A.size(0), in.A.size(1)}, state_dtype(u.dtype()), y.device());
   }
   dispatch(u, "selective_scan_step", [&](auto on) {
     using T = typename decltype(on)::Value;

@@ -7,11 +7,6 @@
 
 namespace blockstate::ops {
 
-/// The type of states, sums and statistics of an op on such activations.
-inline DType state_dtype(const Tensor& activations) {
-  return activations.dtype() == DType::kBFloat16 ? DType::kFloat32 : activations.dtype();
-}
-
 /// Where the state after a chunk goes: its own place, or that of the state before (StatesInPlace).
 Tensor state_place(const Tensor& initial, const Shape& shape, DType dtype, Device device);
 

@@ -14,6 +14,8 @@ namespace blockstate {
 enum class DType : uint8_t { kFloat32, kFloat64, kBFloat16, kInt64, kInt32, kUInt8 };
 
 int64_t dtype_size(DType dtype);
+/// The type of states, sums and statistics over activations of this type.
+inline DType state_dtype(DType activations) { return activations == DType::kBFloat16 ? DType::kFloat32 : activations; }
 std::string_view dtype_name(DType dtype);
 /// Accepts "float32", "float64", "bfloat16", "int64", "int32", "uint8"; Error otherwise.
 DType parse_dtype(std::string_view name);

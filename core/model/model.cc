@@ -137,7 +137,7 @@ bool Model::steps_repeat() const {
 int64_t Model::carry_bytes(int64_t length) const {
   int64_t bytes = 0;
   for (const Layer* layer : layers_) {
-    bytes += layer->mixer->carry_bytes(length);
+    bytes += layer->mixer->carry_bytes(length, activations_);
   }
   return bytes;
 }

@@ -114,6 +114,8 @@ MemoryClass Attention::memory_class() const {
   return config_.window == 0 ? MemoryClass::kGrowing : MemoryClass::kBounded;
 }
 
-int64_t Attention::carry_bytes(int64_t length) const { return 4 * 2 * width_ * attention_->carried_steps(length); }
+int64_t Attention::carry_bytes(int64_t length, DType activations) const {
+  return dtype_size(activations) * 2 * width_ * attention_->carried_steps(length);
+}
 
 }  // namespace blockstate::nn

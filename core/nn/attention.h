@@ -61,7 +61,7 @@ class Attention : public Sublayer {
   Attention(const AttentionConfig& config, int64_t d_model, double output_gain, const Initialiser& init);
   Variable forward(const Variable& x, const Sequence& sequence, const Carry& carry) override;
   MemoryClass memory_class() const override;
-  int64_t carry_bytes(int64_t length) const override;
+  int64_t carry_bytes(int64_t length, DType activations) const override;
 
  private:
   AttentionConfig config_;

@@ -148,12 +148,13 @@ Tensor BlockState::context_numbers(int64_t batch, int64_t contexts, Device devic
   return numbers_;
 }
 
-int64_t BlockState::carry_bytes(int64_t length) const {
-  int64_t bytes = 4 * 2 * width_ * self_->carried_steps(length);
+int64_t BlockState::carry_bytes(int64_t length, DType activations) const {
+  int64_t bytes = dtype_size(activations) * 2 * width_ * self_->carried_steps(length);
   const bool multi_filter = config_.variant == BlockStateVariant::kMultiFilter;
-  bytes += 4 * 2 * width_ * (multi_filter ? config_.states : std::min(length, config_.window - 1));
+  bytes +=
+      dtype_size(activations) * 2 * width_ * (multi_filter ? config_.states : std::min(length, config_.window - 1));
   for (const Ssm* ssm : ssms_) {
-    bytes += ssm->carry_bytes(length);
+    bytes += ssm->carry_bytes(length, activations);
   }
   return bytes;
 }

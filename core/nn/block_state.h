@@ -48,7 +48,7 @@ class BlockState : public Sublayer {
   int64_t stride() const override { return config_.window; }
   /// MF makes contexts at window ends only.
   bool steps_repeat() const override { return config_.variant != BlockStateVariant::kMultiFilter; }
-  int64_t carry_bytes(int64_t length) const override;
+  int64_t carry_bytes(int64_t length, DType activations) const override;
 
  private:
   Variable same_window_context(const Variable& x, const Variable& q, const Sequence& sequence, const Carry& carry);

@@ -133,6 +133,8 @@ Variable Mamba::states_at_window_ends(const Variable& x, const Sequence& sequenc
   return states.at_ends;
 }
 
-int64_t Mamba::carry_bytes(int64_t) const { return 4 * inner_ * (config_.conv - 1 + config_.state); }
+int64_t Mamba::carry_bytes(int64_t, DType activations) const {
+  return inner_ * (dtype_size(activations) * (config_.conv - 1) + dtype_size(state_dtype(activations)) * config_.state);
+}
 
 }  // namespace blockstate::nn

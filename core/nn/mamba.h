@@ -32,7 +32,7 @@ class Mamba : public Ssm {
   Variable states_at_window_ends(const Variable& x, const Sequence& sequence, int64_t window,
                                  const Carry& carry) override;
   MemoryClass memory_class() const override { return MemoryClass::kBounded; }
-  int64_t carry_bytes(int64_t length) const override;
+  int64_t carry_bytes(int64_t length, DType activations) const override;
   int64_t state_channels() const override { return inner_; }
   int64_t state_size() const override { return config_.state; }
 

@@ -19,7 +19,7 @@ class Mlp : public Sublayer {
   Mlp(const MlpConfig& config, int64_t d_model, double output_gain, const Initialiser& init);
   Variable forward(const Variable& x, const Sequence& sequence, const Carry& carry) override;
   MemoryClass memory_class() const override { return MemoryClass::kBounded; }
-  int64_t carry_bytes(int64_t) const override { return 0; }
+  int64_t carry_bytes(int64_t, DType) const override { return 0; }
 
  private:
   Linear* fc1_;
@@ -32,7 +32,7 @@ class GatedMlp : public Sublayer {
   GatedMlp(const MlpConfig& config, int64_t d_model, double output_gain, const Initialiser& init);
   Variable forward(const Variable& x, const Sequence& sequence, const Carry& carry) override;
   MemoryClass memory_class() const override { return MemoryClass::kBounded; }
-  int64_t carry_bytes(int64_t) const override { return 0; }
+  int64_t carry_bytes(int64_t, DType) const override { return 0; }
 
  private:
   int64_t hidden_;

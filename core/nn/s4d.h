@@ -29,7 +29,9 @@ class S4d : public Ssm {
   Variable states_at_window_ends(const Variable& x, const Sequence& sequence, int64_t window,
                                  const Carry& carry) override;
   MemoryClass memory_class() const override { return MemoryClass::kBounded; }
-  int64_t carry_bytes(int64_t) const override { return 4 * width_ * config_.state; }
+  int64_t carry_bytes(int64_t, DType activations) const override {
+    return dtype_size(state_dtype(activations)) * width_ * config_.state;
+  }
   int64_t state_channels() const override { return width_; }
   int64_t state_size() const override { return config_.state; }
 

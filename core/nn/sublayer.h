@@ -34,8 +34,8 @@ class Sublayer : public Module {
   /// Whether a chunk of one step does the same work wherever it stands in its row, given carries of one size. Then a
   /// step of generation can be recorded once and replayed.
   virtual bool steps_repeat() const { return true; }
-  /// Bytes of float32 carry for one row after `length` steps.
-  virtual int64_t carry_bytes(int64_t length) const = 0;
+  /// Bytes of carry for one row after `length` steps; `activations`: their element type (states may be wider).
+  virtual int64_t carry_bytes(int64_t length, DType activations) const = 0;
 };
 
 /// What is asked of an SSM. Where only its states are read (block_state MF), it has no parameters for outputs.

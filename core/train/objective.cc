@@ -121,10 +121,16 @@ PendingLoss chunked_gradients(const model::Model& model, const data::Batch& batc
   {
     GradMode off(false);
     nn::CarryMap carry;
-    int64_t room = chunking.keep;
+    KeepRoom room{.bytes = chunking.keep, .little_only = bounds.size() > 2};
+    int64_t little = 0;  // of a chunk
     for (size_t i = 0; i + 1 < bounds.size(); ++i) {
+      room.promised = little * static_cast<int64_t>(bounds.size() - 2 - i);
       const KeepScope keeping(kept[i], &room);
       model.run(slice_steps(model, input, bounds[i].first, bounds[i].second), &carry);
+      if (room.little_only) {
+        little = chunking.keep - room.bytes;
+        room.little_only = false;
+      }
       edges.push_back(moved(carry, keep, false));
       if (grows && input.sequence.uniform) {
         share_grown(bounds, edges);
