@@ -61,9 +61,9 @@ std::string shape_of(int64_t batch, int64_t length, int64_t chunk) {
 }
 
 /// A step of training: batch to the device, forward, backward, clipping, AdamW.
-/// `keep`: GiB for outputs that a chunk's second pass then need not compute.
+/// `keep`: MiB for what a chunk's second pass then need not compute.
 ModelCase training(const Stack& stack, int64_t batch, int64_t length, int64_t chunk, int64_t steps, int64_t keep = 0) {
-  const std::string kept = keep > 0 ? join(" keep ", keep, " GiB") : "";
+  const std::string kept = keep > 0 ? join(" keep ", keep) : "";
   return {stack.name, "training step", shape_of(batch, length, chunk) + kept, [=](const Bench& bench) {
             const auto model = build(stack, bench);
             train::AdamW optimizer(*model, {});
@@ -75,7 +75,7 @@ ModelCase training(const Stack& stack, int64_t batch, int64_t length, int64_t ch
             result.seconds = bench.median_wall(
                 [&] {
                   const train::PendingLoss loss =
-                      train::accumulate_gradients(*model, tokens, input, {}, {.steps = chunk, .keep = keep << 30});
+                      train::accumulate_gradients(*model, tokens, input, {}, {.steps = chunk, .keep = keep << 20});
                   optimizer.start_step(1);
                   optimizer.clear_gradients();
                   input = train::model_input(*model, tokens, true, 0, chunk);
@@ -152,7 +152,7 @@ std::vector<ModelCase> model_cases(Device device) {
           training(hybrid, 64, 1024, 0, 10),
           training(attention, 64, 1024, 0, 10),
           training(small, 1, kMillion, 1 << 17, 5),
-          training(small, 1, kMillion, 1 << 17, 5, 7),
+          training(small, 1, kMillion, 1 << 17, 5, 7 << 10),
           training(hybrid, 1, kMillion, 1 << 17, 3),
           training(wide, 1, kMillion, 1 << 16, 3),
           prefill(small, kMillion, 1 << 17, 5),
@@ -180,11 +180,16 @@ std::vector<ModelCase> length_cases(Device device) {
         cases.push_back(training(stack, 1, length, chunk, power < last ? 3 : 1));
       }
       if (gpu && power == first + 4) {
-        cases.push_back(training(stack, 1, length, chunk / 4, 3, 4));
-        cases.push_back(training(stack, 1, length, chunk, 3, 10));
-        cases.push_back(training(stack, 1, length, 2 * chunk, 3));
-        cases.push_back(training(stack, 1, length, 4 * chunk, 3));
-        cases.push_back(training(stack, 1, length, 2 * chunk, 3, 7));
+        for (const auto& [steps, keep] : std::initializer_list<std::pair<int64_t, int64_t>>{{chunk / 4, 4 << 10},
+                                                                                            {chunk, 256},
+                                                                                            {chunk, 10 << 10},
+                                                                                            {2 * chunk, 0},
+                                                                                            {2 * chunk, 256},
+                                                                                            {2 * chunk, 7 << 10},
+                                                                                            {4 * chunk, 0},
+                                                                                            {4 * chunk, 256}}) {
+          cases.push_back(training(stack, 1, length, steps, 3, keep));
+        }
       }
     }
     if (gpu) {

@@ -59,24 +59,35 @@ Tensor joined(const std::vector<Tensor>& grads, const std::vector<int64_t>& size
   return all;
 }
 
-/// Gradients of y = x W^T + bias from the pieces of dy that arrived; `begin[i]` is the first column of piece i.
-/// `weight` is of x's type; its gradient, like that of the bias, is of type `parameter`.
-std::vector<Tensor> linear_backward(const Tensor& x, const Tensor& weight, DType parameter, bool has_bias, bool need_dx,
-                                    Tensor pending, const std::vector<Tensor>& grads,
-                                    const std::vector<int64_t>& sizes) {
+/// What the backward of y = x W^T + bias needs. `weight` is of x's type; the parameters may be more precise.
+struct LinearSaved {
+  Tensor x, weight, parameter, bias;
+  std::shared_ptr<Edge> x_edge, weight_leaf, bias_leaf;
+  std::vector<int64_t> sizes;  // columns of the pieces of y
+};
+
+/// `grads`: of the pieces, undefined where none arrived.
+std::vector<Tensor> linear_backward(const LinearSaved& saved, const std::vector<Tensor>& grads) {
+  const Tensor &x = saved.x, &weight = saved.weight;
   const bool narrow = weight.size(0) <= weight.size(1);
   if (narrow && std::count_if(grads.begin(), grads.end(), [](const Tensor& grad) { return grad.defined(); }) > 1) {
     // Each product over a narrow piece would go over all of dx again: joined, they go once.
-    return linear_backward(x, weight, parameter, has_bias, need_dx, pending, {joined(grads, sizes)}, {weight.size(0)});
+    LinearSaved whole = saved;
+    whole.sizes = {weight.size(0)};
+    return linear_backward(whole, {joined(grads, saved.sizes)});
   }
-  const bool adds = pending.defined() && pending.dtype() == x.dtype() && pending.shape() == x.shape();
-  Tensor dx = adds ? pending : need_dx ? empty_like(x) : Tensor();
-  Tensor dweight = Tensor::empty(weight.shape(), parameter, weight.device());
-  Tensor dbias = has_bias ? Tensor::zeros({weight.size(0)}, parameter, weight.device()) : Tensor();
+  const bool need_dx = saved.x_edge != nullptr;
+  const Tensor dx_so_far = pending_grad(saved.x_edge);
+  const bool adds = dx_so_far.defined() && dx_so_far.dtype() == x.dtype() && dx_so_far.shape() == x.shape();
+  Tensor dx = adds ? dx_so_far : need_dx ? empty_like(x) : Tensor();
+  const Tensor dweight_so_far = pending_grad(saved.weight_leaf);
+  const bool adds_weight = dweight_so_far.defined();
+  Tensor dweight = adds_weight ? dweight_so_far : empty_like(saved.parameter);
+  const GradSum dbias(saved.bias_leaf, saved.bias);
   bool first = !adds;
   int64_t begin = 0;
   for (size_t i = 0; i < grads.size(); ++i) {
-    const int64_t end = begin + sizes[i];
+    const int64_t end = begin + saved.sizes[i];
     Tensor dpiece = dweight.slice(0, begin, end);
     if (grads[i].defined()) {
       const Tensor dy = rows_ready(grads[i]);
@@ -88,13 +99,13 @@ std::vector<Tensor> linear_backward(const Tensor& x, const Tensor& weight, DType
           product<T>(on, dx.rows<T>(), rows, weight.slice(0, begin, end).view<T, 2>(), false, false,
                      first ? P(0) : P(1));
         }
-        product<P>(on, dpiece.view<P, 2>(), rows, x.rows<T>(), true, false, P(0));
-        if (has_bias) {
-          BLOCKSTATE_KERNEL(on, add_column_sums, dbias.slice(0, begin, end).view<P, 1>(), rows);
+        product<P>(on, dpiece.view<P, 2>(), rows, x.rows<T>(), true, false, adds_weight ? P(1) : P(0));
+        if (saved.bias.defined()) {
+          BLOCKSTATE_KERNEL(on, add_column_sums, dbias->slice(0, begin, end).template view<P, 1>(), rows);
         }
       });
       first = false;
-    } else {
+    } else if (!adds_weight) {
       dpiece.fill_zero();
     }
     begin = end;
@@ -102,7 +113,7 @@ std::vector<Tensor> linear_backward(const Tensor& x, const Tensor& weight, DType
   if (first && need_dx) {
     dx.fill_zero();
   }
-  return {adds ? Tensor() : dx, dweight, dbias};
+  return {adds ? Tensor() : dx, adds_weight ? Tensor() : dweight, dbias.rest()};
 }
 
 }  // namespace
@@ -132,12 +143,10 @@ std::vector<Variable> linear_split(const Variable& x, const Variable& weight, co
     outputs.push_back(y.slice(-1, begin, begin + size));
     begin += size;
   }
-  return record("linear", outputs, {x, weight, bias},
-                [input, factor, parameter = weight.dtype(), has_bias = bias.defined(), edge = x.edge(),
-                 sizes](const std::vector<Tensor>& grads) {
-                  return linear_backward(input, factor, parameter, has_bias, edge != nullptr, pending_grad(edge), grads,
-                                         sizes);
-                });
+  return record(
+      "linear", outputs, {x, weight, bias},
+      [saved = LinearSaved{input, factor, weight.value(), bias.value(), x.edge(), leaf_edge(weight), leaf_edge(bias),
+                           sizes}](const std::vector<Tensor>& grads) { return linear_backward(saved, grads); });
 }
 
 Variable linear(const Variable& x, const Variable& weight, const Variable& bias) {
@@ -153,13 +162,14 @@ Variable embedding(const Tensor& ids, const Variable& table) {
     using T = typename decltype(on)::Value;
     BLOCKSTATE_KERNEL(on, embedding_forward, y.rows<T>(), flat.view<int64_t, 1>(), table.value().view<T, 2>());
   });
-  return record_one("embedding", y, {table}, [flat, shape = table.shape(), dtype = table.dtype()](const Tensor& dy) {
-    Tensor dtable = Tensor::zeros(shape, dtype, dy.device());
+  return record_one("embedding", y, {table}, [flat, value = table.value(), leaf = leaf_edge(table)](const Tensor& dy) {
+    const GradSum dtable(leaf, value);
     dispatch_exact(dy, "embedding", [&](auto on) {
       using T = typename decltype(on)::Value;
-      BLOCKSTATE_KERNEL(on, embedding_backward, dtable.view<T, 2>(), rows_ready(dy).rows<T>(), flat.view<int64_t, 1>());
+      BLOCKSTATE_KERNEL(on, embedding_backward, dtable->view<T, 2>(), rows_ready(dy).rows<T>(),
+                        flat.view<int64_t, 1>());
     });
-    return std::vector<Tensor>{dtable};
+    return std::vector<Tensor>{dtable.rest()};
   });
 }
 

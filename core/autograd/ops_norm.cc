@@ -75,13 +75,13 @@ Normed norm(const Variable& x, const Variable& residual, const Variable& weight,
   });
   auto outputs = record(
       "norm", {y, h}, {x, residual, weight, bias},
-      [h, mean, reciprocal, w = weight.value(), dtype, type_x = input.dtype(), has_residual = residual.defined(),
+      [h, mean, reciprocal, w = weight.value(), w_leaf = leaf_edge(weight), b_leaf = leaf_edge(bias), dtype,
+       type_x = input.dtype(), has_residual = residual.defined(),
        has_bias = bias.defined()](const std::vector<Tensor>& grads) {
         Tensor dh = empty_like(h);
         // One gradient serves both, unless the branch is of another type than the stream.
         Tensor dx = type_x == h.dtype() ? Tensor() : Tensor::empty(h.shape(), type_x, h.device());
-        Tensor dweight = zeros_like(w);
-        Tensor dbias = has_bias ? zeros_like(w) : Tensor();
+        const GradSum dweight(w_leaf, w), dbias(b_leaf, has_bias ? w : Tensor());
         const Tensor dy = rows_ready(grads[0].defined() ? grads[0] : Tensor::zeros(h.shape(), dtype, h.device()));
         const Tensor dh_out = rows_ready(grads[1]);
         dispatch_norm(h.device(), dtype, type_x, has_residual, [&](auto on, auto type_of_x, auto type_of_h) {
@@ -92,8 +92,8 @@ Normed norm(const Variable& x, const Variable& residual, const Variable& weight,
           kernels::NormBackward<T, X, H, P> args;
           args.dh = dh.rows<H>();
           args.dx = dx.rows<X>();
-          args.dweight = dweight.view<P, 1>();
-          args.dbias = dbias.view<P, 1>();
+          args.dweight = dweight->view<P, 1>();
+          args.dbias = dbias->view<P, 1>();
           args.dy = dy.rows<T>();
           args.dh_out = dh_out.rows<H>();
           args.h = h.rows<H>();
@@ -102,7 +102,7 @@ Normed norm(const Variable& x, const Variable& residual, const Variable& weight,
           args.weight = w.view<P, 1>();
           run_backward<X, H>(on, args);
         });
-        return std::vector<Tensor>{dx.defined() ? dx : dh, has_residual ? dh : Tensor(), dweight, dbias};
+        return std::vector<Tensor>{dx.defined() ? dx : dh, has_residual ? dh : Tensor(), dweight.rest(), dbias.rest()};
       });
   return {outputs[0], outputs[1]};
 }

@@ -50,35 +50,35 @@ WithState causal_conv1d(const Variable& x, const Variable& weight, const Variabl
     args.silu = silu;
     BLOCKSTATE_KERNEL(on, causal_conv1d_forward, args);
   });
-  auto outputs = record("causal_conv1d", {y, final}, {x, weight, bias, initial},
-                        [input, w = weight.value(), b = bias.value(), start = initial.value(), position,
-                         silu](const std::vector<Tensor>& grads) {
-                          Tensor dx = empty_like(input);
-                          Tensor dw = zeros_like(w);
-                          Tensor db = zeros_like(b);
-                          Tensor dstart = start.defined() ? empty_like(start) : Tensor();
-                          const Tensor dy = rows_ready(or_zeros(grads[0], input.shape(), input));
-                          const Tensor dfinal = rows_ready(grads[1]);
-                          dispatch(input, "causal_conv1d", [&](auto on) {
-                            using T = typename decltype(on)::Value;
-                            using P = typename decltype(on)::Parameter;
-                            kernels::CausalConv1dBackward<T, P> args;
-                            args.dx = dx.view<T, 3>();
-                            args.dweight = dw.view<P, 2>();
-                            args.dbias = db.view<P, 1>();
-                            args.dinitial = dstart.view<T, 3>();
-                            args.dy = dy.view<T, 3>();
-                            args.dfinal = dfinal.view<T, 3>();
-                            args.x = input.view<T, 3>();
-                            args.weight = w.view<P, 2>();
-                            args.bias = b.view<P, 1>();
-                            args.initial = start.view<T, 3>();
-                            args.position = position.view<int64_t, 2>();
-                            args.silu = silu;
-                            BLOCKSTATE_KERNEL(on, causal_conv1d_backward, args);
-                          });
-                          return std::vector<Tensor>{dx, dw, db, dstart};
-                        });
+  auto outputs =
+      record("causal_conv1d", {y, final}, {x, weight, bias, initial},
+             [input, w = weight.value(), b = bias.value(), w_leaf = leaf_edge(weight), b_leaf = leaf_edge(bias),
+              start = initial.value(), position, silu](const std::vector<Tensor>& grads) {
+               Tensor dx = empty_like(input);
+               const GradSum dw(w_leaf, w), db(b_leaf, b);
+               Tensor dstart = start.defined() ? empty_like(start) : Tensor();
+               const Tensor dy = rows_ready(or_zeros(grads[0], input.shape(), input));
+               const Tensor dfinal = rows_ready(grads[1]);
+               dispatch(input, "causal_conv1d", [&](auto on) {
+                 using T = typename decltype(on)::Value;
+                 using P = typename decltype(on)::Parameter;
+                 kernels::CausalConv1dBackward<T, P> args;
+                 args.dx = dx.view<T, 3>();
+                 args.dweight = dw->view<P, 2>();
+                 args.dbias = db->view<P, 1>();
+                 args.dinitial = dstart.view<T, 3>();
+                 args.dy = dy.view<T, 3>();
+                 args.dfinal = dfinal.view<T, 3>();
+                 args.x = input.view<T, 3>();
+                 args.weight = w.view<P, 2>();
+                 args.bias = b.view<P, 1>();
+                 args.initial = start.view<T, 3>();
+                 args.position = position.view<int64_t, 2>();
+                 args.silu = silu;
+                 BLOCKSTATE_KERNEL(on, causal_conv1d_backward, args);
+               });
+               return std::vector<Tensor>{dx, dw.rest(), db.rest(), dstart};
+             });
   return {outputs[0], outputs[1]};
 }
 
@@ -87,6 +87,7 @@ namespace {
 /// The tensors behind SelectiveScanInputs, in the form the kernel and its backward share.
 struct ScanTensors {
   Tensor u, delta, A, B, C, D, z, delta_bias, initial, checkpoint, position;
+  std::shared_ptr<Edge> A_leaf, D_leaf, bias_leaf;
 
   template <class T, class P>
   kernels::SelectiveScanForward<T, P> args() const {
@@ -109,12 +110,10 @@ struct ScanTensors {
 std::vector<Tensor> selective_scan_backward(const ScanTensors& saved, const std::vector<Tensor>& grads) {
   Tensor du = empty_like(saved.u);
   Tensor ddelta = empty_like(saved.delta);
-  Tensor dA = zeros_like(saved.A);
+  const GradSum dA(saved.A_leaf, saved.A), dD(saved.D_leaf, saved.D), dbias(saved.bias_leaf, saved.delta_bias);
   Tensor dB = empty_like(saved.B);
   Tensor dC = empty_like(saved.C);
-  Tensor dD = zeros_like(saved.D);
   Tensor dz = saved.z.defined() ? empty_like(saved.z) : Tensor();
-  Tensor dbias = zeros_like(saved.delta_bias);
   Tensor dinitial = saved.initial.defined() ? empty_like(saved.initial) : Tensor();
   const Tensor dy = rows_ready(or_zeros(grads[0], saved.u.shape(), saved.u));
   const Tensor dfinal = rows_ready(grads[1]);
@@ -124,12 +123,12 @@ std::vector<Tensor> selective_scan_backward(const ScanTensors& saved, const std:
     kernels::SelectiveScanBackward<T, P> args;
     args.du = du.view<T, 3>();
     args.ddelta = ddelta.view<T, 3>();
-    args.dA = dA.view<P, 2>();
+    args.dA = dA->view<P, 2>();
     args.dB = dB.view<T, 3>();
     args.dC = dC.view<T, 3>();
-    args.dD = dD.view<P, 1>();
+    args.dD = dD->view<P, 1>();
     args.dz = dz.view<T, 3>();
-    args.ddelta_bias = dbias.view<P, 1>();
+    args.ddelta_bias = dbias->view<P, 1>();
     args.dinitial = dinitial.view<P, 3>();
     args.dy = dy.view<T, 3>();
     args.dfinal = dfinal.view<P, 3>();
@@ -137,7 +136,7 @@ std::vector<Tensor> selective_scan_backward(const ScanTensors& saved, const std:
     BLOCKSTATE_KERNEL(on, selective_scan_backward, args);
     profile::add_flops(static_cast<double>(saved.u.elements()) * 20.0 * static_cast<double>(saved.A.size(1)));
   });
-  return {du, ddelta, dA, dB, dC, dD, dz, dbias, dinitial};
+  return {du, ddelta, dA.rest(), dB, dC, dD.rest(), dz, dbias.rest(), dinitial};
 }
 
 }  // namespace
@@ -153,7 +152,10 @@ WithState selective_scan(const SelectiveScanInputs& in, const Tensor& position, 
                     in.delta_bias.value(),
                     in.initial.value(),
                     Tensor(),
-                    position};
+                    position,
+                    leaf_edge(in.A),
+                    leaf_edge(in.D),
+                    leaf_edge(in.delta_bias)};
   const int64_t B = in.u.size(0), L = in.u.size(1), D = in.u.size(2), N = in.A.size(1);
   require(in.A.size(0) == D && in.B.size(2) == N && in.C.size(2) == N && in.delta.shape() == in.u.shape(),
           "selective_scan: u ", shape_text(in.u.shape()), ", delta ", shape_text(in.delta.shape()), ", A ",
@@ -253,32 +255,32 @@ WithState diagonal_scan(const Variable& u, const Variable& a, const Variable& c,
     });
     keep_outputs("diagonal_scan", keep ? std::vector<Tensor>{y, final, checkpoint} : std::vector<Tensor>());
   }
-  auto outputs = record(
-      "diagonal_scan", {y, final}, {u, a, c, D, initial},
-      [inputs, input, decay = a.value(), skip = D.value(), start = initial.value()](const std::vector<Tensor>& grads) {
-        Tensor du = empty_like(input);
-        Tensor da = zeros_like(decay);
-        Tensor dc = zeros_like(decay);
-        Tensor dD = zeros_like(skip);
-        Tensor dinitial = start.defined() ? empty_like(start) : Tensor();
-        const Tensor dy = rows_ready(or_zeros(grads[0], input.shape(), input));
-        const Tensor dfinal = rows_ready(grads[1]);
-        dispatch(input, "diagonal_scan", [&](auto on) {
-          using T = typename decltype(on)::Value;
-          using P = typename decltype(on)::Parameter;
-          kernels::DiagonalScanBackward<T, P> args;
-          args.du = du.view<T, 3>();
-          args.da = da.view<P, 3>();
-          args.dc = dc.view<P, 3>();
-          args.dD = dD.view<P, 1>();
-          args.dinitial = dinitial.view<P, 4>();
-          args.dy = dy.view<T, 3>();
-          args.dfinal = dfinal.view<P, 4>();
-          args.forward = inputs(on);
-          BLOCKSTATE_KERNEL(on, diagonal_scan_backward, args);
-        });
-        return std::vector<Tensor>{du, da, dc, dD, dinitial};
-      });
+  auto outputs = record("diagonal_scan", {y, final}, {u, a, c, D, initial},
+                        [inputs, input, decay = a.value(), skip = D.value(), skip_leaf = leaf_edge(D),
+                         start = initial.value()](const std::vector<Tensor>& grads) {
+                          Tensor du = empty_like(input);
+                          Tensor da = zeros_like(decay);
+                          Tensor dc = zeros_like(decay);
+                          const GradSum dD(skip_leaf, skip);
+                          Tensor dinitial = start.defined() ? empty_like(start) : Tensor();
+                          const Tensor dy = rows_ready(or_zeros(grads[0], input.shape(), input));
+                          const Tensor dfinal = rows_ready(grads[1]);
+                          dispatch(input, "diagonal_scan", [&](auto on) {
+                            using T = typename decltype(on)::Value;
+                            using P = typename decltype(on)::Parameter;
+                            kernels::DiagonalScanBackward<T, P> args;
+                            args.du = du.view<T, 3>();
+                            args.da = da.view<P, 3>();
+                            args.dc = dc.view<P, 3>();
+                            args.dD = dD->view<P, 1>();
+                            args.dinitial = dinitial.view<P, 4>();
+                            args.dy = dy.view<T, 3>();
+                            args.dfinal = dfinal.view<P, 4>();
+                            args.forward = inputs(on);
+                            BLOCKSTATE_KERNEL(on, diagonal_scan_backward, args);
+                          });
+                          return std::vector<Tensor>{du, da, dc, dD.rest(), dinitial};
+                        });
   return {outputs[0], outputs[1]};
 }
 

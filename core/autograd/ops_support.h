@@ -34,6 +34,28 @@ inline void require_same_shape(const char* op, const Variable& a, const Variable
   require(a.shape() == b.shape(), op, ": shapes ", shape_text(a.shape()), " and ", shape_text(b.shape()), " differ");
 }
 
+/// Where the gradient of a parameter is to be added, for a backward function to hold; null for what is no leaf.
+inline std::shared_ptr<Edge> leaf_edge(const Variable& variable) {
+  return variable.edge() && !variable.edge()->creator ? variable.edge() : nullptr;
+}
+
+/// What a kernel adds a gradient to: what the leaf has collected so far, else zeros (undefined for an absent input).
+class GradSum {
+ public:
+  GradSum(const std::shared_ptr<Edge>& leaf, const Tensor& like) : sum_(pending_grad(leaf)), arrived_(sum_.defined()) {
+    if (!arrived_) {
+      sum_ = zeros_like(like);
+    }
+  }
+  const Tensor* operator->() const { return &sum_; }
+  /// For the gradients that a backward function returns: none where it was added in place.
+  Tensor rest() const { return arrived_ ? Tensor() : sum_; }
+
+ private:
+  Tensor sum_;
+  bool arrived_;
+};
+
 /// Gradients of an op's outputs may be missing, but a kernel wants the first one.
 inline Tensor or_zeros(const Tensor& grad, const Shape& shape, const Tensor& like) {
   return grad.defined() ? grad : Tensor::zeros(shape, like.dtype(), like.device());

@@ -107,15 +107,20 @@ class WalkScope {
 }  // namespace
 
 Tensor pending_grad(const std::shared_ptr<Edge>& edge) {
-  if (walking == nullptr || !edge || !edge->creator) {
+  if (walking == nullptr || !edge) {
     return {};
+  }
+  const auto if_free = [](const Tensor& grad) {
+    return grad.defined() && grad.unique() && grad.contiguous() ? grad : Tensor();
+  };
+  if (!edge->creator) {
+    return if_free(edge->grad);
   }
   const auto found = walking->find(edge->creator.get());
   if (found == walking->end() || static_cast<size_t>(edge->output) >= found->second.size()) {
     return {};
   }
-  const Tensor& grad = found->second[static_cast<size_t>(edge->output)];
-  return grad.defined() && grad.unique() && grad.contiguous() ? grad : Tensor();
+  return if_free(found->second[static_cast<size_t>(edge->output)]);
 }
 
 Node::~Node() {

@@ -89,7 +89,8 @@ void backward(const std::vector<Variable>& roots, const std::vector<Tensor>& gra
 inline void backward(const Variable& root) { backward({root}, {Tensor()}); }
 
 /// Inside a backward function: the gradient that has arrived so far where `edge` leads, if it may be added to in place;
-/// else undefined. A function that adds its own gradient to it returns none for that input: a pass over memory saved.
+/// else undefined. A function that adds its own gradient to it returns none for that input: a pass over memory saved,
+/// and for parameters, whose gradients chunks add up, two launches for each.
 Tensor pending_grad(const std::shared_ptr<Edge>& edge);
 
 /// Whether ops record, in this thread.

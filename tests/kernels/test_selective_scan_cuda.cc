@@ -113,8 +113,10 @@ struct Results {
   std::vector<float> y, final, checkpoint;
 };
 
+/// `entry`: where the states before segments go, or (`known`) come from.
 template <class T>
-Results run(const ScanInputs<float>& in, int64_t gap = 0, int64_t offset = 0, bool training = true) {
+Results run(const ScanInputs<float>& in, int64_t gap = 0, int64_t offset = 0, bool training = true,
+            View<float, 4> entry = {}, bool known = false) {
   const auto [B, L, D, N] = in.size;
   const StridedRows<T> u(in.u, B, L, D, gap, offset), delta(in.delta, B, L, D, gap, offset);
   const StridedRows<T> b(in.B, B, L, N, gap, offset), c(in.C, B, L, N, gap, offset);
@@ -149,6 +151,8 @@ Results run(const ScanInputs<float>& in, int64_t gap = 0, int64_t offset = 0, bo
   if (training) {
     args.checkpoint = checkpoint.view(B, checkpoints, D, N);
   }
+  args.entry = entry;
+  args.entry_known = known;
   kernels::cuda::selective_scan_forward(gpu(), args);
   kernels::cuda::synchronize(gpu());
   Results out{y.values(), final.host(), training ? checkpoint.host() : std::vector<float>()};
@@ -295,6 +299,33 @@ TEST_CASE("selective scan on CUDA cuts time into segments", "[cuda]") {
     check_both(520, {2, 2816, 33, 2}, kFloat32LongScan, {.delta_shift = shift});
     check_both(540, {1, 2500, 3, 40}, kFloat32LongScan, {.delta_shift = shift});
   }
+}
+
+TEST_CASE("selective scan on CUDA takes the states before segments from a pass before", "[cuda]") {
+  for (const ScanSize size : {ScanSize{1, 5003, 5, 16}, ScanSize{2, 2816, 33, 2}, ScanSize{1, 100, 3, 4}}) {
+    INFO("L " << size.L);
+    const ScanInputs<float> in = random_inputs<BFloat16>(560, size, {.delta_shift = -8});
+    const Results plain = run<BFloat16>(in);
+    const int64_t segments = kernels::cuda::scan_segments(gpu(), size.B, size.L, size.D);
+    CHECK((segments > 1) == (size.L > 2048));
+    const CudaArray<float> entry(segments * size.B * size.D * size.N);
+    const View<float, 4> view = entry.view(segments, size.B, size.D, size.N);
+    const auto same = [&](const Results& found) {
+      return same_bits("y", found.y, plain.y) && same_bits("final", found.final, plain.final) &&
+             same_bits("checkpoint", found.checkpoint, plain.checkpoint);
+    };
+    CHECK(same(run<BFloat16>(in, 0, 0, true, view)));
+    CHECK(same(run<BFloat16>(in, 0, 0, true, view, true)));
+    // They are read indeed: zeros give another result.
+    const CudaArray<float> zeros(std::vector<float>(static_cast<size_t>(view.elements()), 0.0F));
+    const Results wrong = run<BFloat16>(in, 0, 0, true, zeros.view(segments, size.B, size.D, size.N), true);
+    CHECK((wrong.y == plain.y) == (segments == 1));
+  }
+  const ScanInputs<float> in = random_inputs<float>(570, {1, 5003, 5, 16});
+  const CudaArray<float> some(5 * 16);
+  CHECK_THROWS_WITH(run<float>(in, 0, 0, true, some.view(1, 1, 5, 16)),
+                    Catch::Contains("selective_scan: entry must have shape"));
+  CHECK_THROWS_WITH(run<float>(in, 0, 0, true, {}, true), Catch::Contains("no entry is there to be known"));
 }
 
 TEST_CASE("selective scan on CUDA with A = 0 is a running sum over all segments", "[cuda]") {
