@@ -13,6 +13,8 @@ const config::EnumNames<DataKind> kDataNames = {{"audio", DataKind::kAudio},
 const config::EnumNames<TaskKind> kTaskNames = {{"classify", TaskKind::kClassify},
                                                 {"per_position", TaskKind::kPerPosition},
                                                 {"language_model", TaskKind::kLanguageModel}};
+const config::EnumNames<model::Recompute> kRecomputeNames = {
+    {"none", model::Recompute::kNone}, {"cheap", model::Recompute::kCheap}, {"all", model::Recompute::kAll}};
 const config::EnumNames<MatchKind> kMatchNames = {{"none", MatchKind::kNone}, {"parameters", MatchKind::kParameters}};
 
 bool fits(const DataConfig& data) {
@@ -75,6 +77,9 @@ void TrainConfig::visit(config::Visitor& v) {
   v.field("carry_on_host", carry_on_host, "the carries at chunk edges wait in host memory");
   v.field("keep", keep, "MiB for outputs of scans and attention, which chunks then need not compute twice",
           config::at_least(0), {{"auto", kAuto}});
+  v.field("recompute", recompute, "what backward computes anew rather than saves: cheap is all but scans and attention",
+          kRecomputeNames);
+  v.field("recompute_sublayers", recompute_sublayers, "names in model.blocks that `recompute` is for; empty: all");
   v.field("pack", pack, "short records share rows of this many steps; 0: a row for each", config::at_least(0));
   v.field("eval_every", eval_every, "steps between validations; 0: only at the end", config::at_least(0));
   v.field("save_every", save_every, "steps between checkpoints; 0: only at the end", config::at_least(0));

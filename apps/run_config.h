@@ -67,6 +67,8 @@ struct TrainConfig {
   bool truncate = false;
   bool carry_on_host = false;
   int64_t keep = 0;  ///< MiB; kAuto: what is free
+  model::Recompute recompute = model::Recompute::kNone;
+  std::vector<std::string> recompute_sublayers;
   int64_t pack = 0;
   int64_t eval_every = 100;
   int64_t save_every = 100;

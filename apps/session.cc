@@ -35,9 +35,11 @@ void prepare_process(const RunConfig& run) {
 std::unique_ptr<model::Model> build_model(const RunConfig& run, const TaskShape& task) {
   const DType activations = parse_dtype(run.dtype);
   const DType parameters = activations == DType::kBFloat16 ? DType::kFloat32 : activations;
-  return std::make_unique<model::Model>(
+  auto model = std::make_unique<model::Model>(
       run.model, task.shape, nn::Initialiser(static_cast<uint64_t>(run.seed), parameters, choose_device(run.device)),
       activations);
+  model->set_recompute(run.train.recompute, run.train.recompute_sublayers);
+  return model;
 }
 
 config::Value checkpoint_config(const RunConfig& run, const TaskShape& task) {

@@ -97,6 +97,8 @@ Value decisive(RunConfig run) {
   run.train.eval_batch = 0;
   run.train.carry_on_host = false;
   run.train.keep = 0;
+  run.train.recompute = model::Recompute::kNone;
+  run.train.recompute_sublayers = {};
   run.train.steps = 1;  // a finished run may be given more steps
   run.train.tokens = 0;
   return config::write(run);

@@ -7,17 +7,23 @@ namespace blockstate {
 
 thread_local KeepScope::State KeepScope::current_;
 
-KeepScope::KeepScope(Kept& kept, KeepRoom* room) : previous_(current_) { current_ = {&kept, room}; }
+KeepScope::KeepScope() : previous_(current_) {}
 KeepScope::~KeepScope() { current_ = previous_; }
 
+LeaveScope::LeaveScope(Kept& target, KeepRoom& room) {
+  current_.target = &target;
+  current_.room = &room;
+}
+
+TakeScope::TakeScope(Kept& source) { current_ = {&source, nullptr, nullptr}; }
+
 bool take_kept(std::string_view op, std::initializer_list<Tensor*> outputs) {
-  const KeepScope::State& state = KeepScope::current_;
+  Kept* const source = KeepScope::current_.source;
   // An op that a pass without gradients has done in another way left no entry.
-  if (state.kept == nullptr || state.room != nullptr || state.kept->next == state.kept->entries.size() ||
-      state.kept->entries[state.kept->next].op != op) {
+  if (source == nullptr || source->next == source->entries.size() || source->entries[source->next].op != op) {
     return false;
   }
-  Kept::Entry& entry = state.kept->entries[state.kept->next++];
+  Kept::Entry& entry = source->entries[source->next++];
   if (entry.outputs.empty()) {
     return false;
   }
@@ -29,11 +35,10 @@ bool take_kept(std::string_view op, std::initializer_list<Tensor*> outputs) {
 }
 
 Keeping room_to_keep(int64_t all, int64_t little) {
-  const KeepScope::State& state = KeepScope::current_;
-  if (state.kept == nullptr || state.room == nullptr) {
+  if (KeepScope::current_.target == nullptr) {
     return Keeping::kNothing;
   }
-  KeepRoom& room = *state.room;
+  KeepRoom& room = *KeepScope::current_.room;
   if (!room.little_only && room.bytes - room.promised >= all) {
     room.bytes -= all;
     return Keeping::kAll;
@@ -46,9 +51,8 @@ Keeping room_to_keep(int64_t all, int64_t little) {
 }
 
 void keep_outputs(std::string_view op, std::vector<Tensor> outputs) {
-  const KeepScope::State& state = KeepScope::current_;
-  if (state.kept != nullptr && state.room != nullptr) {
-    state.kept->entries.push_back({op, std::move(outputs)});
+  if (Kept* const target = KeepScope::current_.target) {
+    target->entries.push_back({op, std::move(outputs)});
   }
 }
 

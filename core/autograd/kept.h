@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a pass without gradients leaves for the pass that repeats it with them. Rebuilding a chunk need not repeat what
-// takes long and is small to keep, such as a scan: an op whose outputs were kept takes them instead of running.
+// What a pass without gradients leaves for the pass that repeats it with them. Rebuilding a chunk, or a sublayer, need
+// not repeat what takes long and is small to keep, such as a scan: an op whose outputs were kept takes them instead of
+// running.
 #pragma once
 
 #include <initializer_list>
@@ -11,7 +12,7 @@
 
 namespace blockstate {
 
-/// Outputs of the ops of one chunk, in the order in which they ran.
+/// Outputs of the ops of one pass, in the order in which they ran.
 struct Kept {
   struct Entry {
     std::string_view op;
@@ -31,30 +32,45 @@ struct KeepRoom {
   bool little_only = false;  ///< while it is not known how much to promise
 };
 
-/// While it lives, ops of this thread leave their outputs in `kept`, or (`room` null) take them from there. Both passes
-/// must run the same ops on the same inputs.
+/// While it lives, ops of this thread leave their outputs in one place, or take them from another. Both passes must run
+/// the same ops on the same inputs.
 class KeepScope {
  public:
-  KeepScope(Kept& kept, KeepRoom* room);
-  ~KeepScope();
   KeepScope(const KeepScope&) = delete;
   KeepScope& operator=(const KeepScope&) = delete;
 
- private:
+ protected:
   struct State {
-    Kept* kept = nullptr;
-    KeepRoom* room = nullptr;
+    Kept* source = nullptr;
+    Kept* target = nullptr;
+    KeepRoom* room = nullptr;  // of the target
   };
-  State previous_;
+  KeepScope();
+  ~KeepScope();
   static thread_local State current_;
+
+ private:
+  State previous_;
   friend bool take_kept(std::string_view op, std::initializer_list<Tensor*> outputs);
   friend Keeping room_to_keep(int64_t all, int64_t little);
   friend void keep_outputs(std::string_view op, std::vector<Tensor> outputs);
 };
 
+/// The first pass. Where it is itself the repetition of another, ops go on taking from that.
+class LeaveScope : public KeepScope {
+ public:
+  LeaveScope(Kept& target, KeepRoom& room);
+};
+
+/// The second.
+class TakeScope : public KeepScope {
+ public:
+  explicit TakeScope(Kept& source);
+};
+
 // For ops. Where take_kept gave nothing, the op runs; it saves what backward needs also where room_to_keep says so
-// (bytes of all, and of a little where the op has such a thing), and hands it to keep_outputs (nothing where there was
-// no room), which does nothing outside a pass that keeps.
+// (bytes of all, and of a little where the op has such a thing). Taken or computed, it hands that to keep_outputs
+// (nothing where there was no room). Outside a first pass there is no room, and keep_outputs does nothing.
 bool take_kept(std::string_view op, std::initializer_list<Tensor*> outputs);
 Keeping room_to_keep(int64_t all, int64_t little = 0);
 void keep_outputs(std::string_view op, std::vector<Tensor> outputs);

@@ -19,8 +19,8 @@ Variable attention(const Variable& q, const Variable& k, const Variable& v, cons
   const DType exact = state_dtype(queries.dtype());
   Tensor y, log_sum_exp;
   const bool taken = take_kept("attention", {&y, &log_sum_exp});
-  const bool keep = !taken && room_to_keep(queries.elements() * dtype_size(q.dtype()) +
-                                           element_count(sums) * dtype_size(exact)) == Keeping::kAll;
+  const bool keep = room_to_keep(queries.elements() * dtype_size(q.dtype()) +
+                                 element_count(sums) * dtype_size(exact)) == Keeping::kAll;
   if (!taken) {
     y = Tensor::empty(q.shape(), q.dtype(), queries.device());
     log_sum_exp = grad_enabled() || keep ? Tensor::empty(sums, exact, queries.device()) : Tensor();
@@ -43,8 +43,8 @@ Variable attention(const Variable& q, const Variable& k, const Variable& v, cons
   };
   if (!taken) {
     dispatch(queries, "attention", [&](auto on) { BLOCKSTATE_KERNEL(on, attention_forward, inputs(on, y)); });
-    keep_outputs("attention", keep ? std::vector<Tensor>{y, log_sum_exp} : std::vector<Tensor>());
   }
+  keep_outputs("attention", keep ? std::vector<Tensor>{y, log_sum_exp} : std::vector<Tensor>());
   return record_one("attention", y, {q, k, v, bias}, [inputs, y, queries, keys, b = bias.value()](const Tensor& grad) {
     Tensor dq = Tensor::empty(queries.shape(), queries.dtype(), queries.device());
     Tensor dk = Tensor::empty(keys.shape(), keys.dtype(), keys.device());

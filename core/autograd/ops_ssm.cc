@@ -173,13 +173,12 @@ WithState selective_scan(const SelectiveScanInputs& in, const Tensor& position, 
   const Shape entry_shape = {segments, B, D, N};
   Tensor y, final, entry;
   take_kept("selective_scan", {&y, &final, &saved.checkpoint, &entry});
+  const bool entry_known = entry.defined();
+  const int64_t little = segments > 1 ? element_count(entry_shape) * dtype_size(exact) : 0;
+  const Keeping keep = room_to_keep(
+      B * L * D * dtype_size(like.dtype()) + (element_count(checkpoint_shape) + B * D * N) * dtype_size(exact), little);
   if (!y.defined()) {
-    const bool entry_known = entry.defined();
-    const int64_t little = segments > 1 ? element_count(entry_shape) * dtype_size(exact) : 0;
-    const Keeping keep = room_to_keep(
-        B * L * D * dtype_size(like.dtype()) + (element_count(checkpoint_shape) + B * D * N) * dtype_size(exact),
-        little);
-    if (keep == Keeping::kLittle) {
+    if (keep == Keeping::kLittle && !entry_known) {
       entry = Tensor::empty(entry_shape, exact, like.device());
     }
     y = Tensor::empty(in.u.shape(), like.dtype(), like.device());
@@ -199,10 +198,10 @@ WithState selective_scan(const SelectiveScanInputs& in, const Tensor& position, 
       // A state's step: decay exponent, input, state, output; the exponential counts as one.
       profile::add_flops(static_cast<double>(saved.u.elements()) * 7.0 * static_cast<double>(N));
     });
-    keep_outputs("selective_scan", keep == Keeping::kAll ? std::vector<Tensor>{y, final, saved.checkpoint, Tensor()}
-                                   : keep == Keeping::kLittle ? std::vector<Tensor>{Tensor(), Tensor(), Tensor(), entry}
-                                                              : std::vector<Tensor>());
   }
+  keep_outputs("selective_scan", keep == Keeping::kAll      ? std::vector<Tensor>{y, final, saved.checkpoint, Tensor()}
+                                 : keep == Keeping::kLittle ? std::vector<Tensor>{Tensor(), Tensor(), Tensor(), entry}
+                                                            : std::vector<Tensor>());
   auto outputs =
       record("selective_scan", {y, final}, {in.u, in.delta, in.A, in.B, in.C, in.D, in.z, in.delta_bias, in.initial},
              [saved](const std::vector<Tensor>& grads) { return selective_scan_backward(saved, grads); });
@@ -221,9 +220,9 @@ WithState diagonal_scan(const Variable& u, const Variable& a, const Variable& c,
   const Shape checkpoint_shape = {B, pieces(L, every), states, 2, width};
   Tensor y, final, checkpoint;
   const bool taken = take_kept("diagonal_scan", {&y, &final, &checkpoint});
-  const bool keep = !taken && room_to_keep(B * L * width * dtype_size(input.dtype()) +
-                                           (element_count(checkpoint_shape) + 2 * B * width * states) *
-                                               dtype_size(exact)) == Keeping::kAll;
+  const bool keep =
+      room_to_keep(B * L * width * dtype_size(input.dtype()) +
+                   (element_count(checkpoint_shape) + 2 * B * width * states) * dtype_size(exact)) == Keeping::kAll;
   if (!taken) {
     y = Tensor::empty(u.shape(), input.dtype(), input.device());
     final = want_state ? state_place(initial.value(), {B, width, states, 2}, exact, input.device()) : Tensor();
@@ -253,8 +252,8 @@ WithState diagonal_scan(const Variable& u, const Variable& a, const Variable& c,
       BLOCKSTATE_KERNEL(on, diagonal_scan_forward, args);
       profile::add_flops(static_cast<double>(input.elements()) * 12.0 * static_cast<double>(states));
     });
-    keep_outputs("diagonal_scan", keep ? std::vector<Tensor>{y, final, checkpoint} : std::vector<Tensor>());
   }
+  keep_outputs("diagonal_scan", keep ? std::vector<Tensor>{y, final, checkpoint} : std::vector<Tensor>());
   auto outputs = record("diagonal_scan", {y, final}, {u, a, c, D, initial},
                         [inputs, input, decay = a.value(), skip = D.value(), skip_leaf = leaf_edge(D),
                          start = initial.value()](const std::vector<Tensor>& grads) {

@@ -31,7 +31,7 @@ States selective_scan_states(const SelectiveScanInputs& in, const Tensor& positi
   Tensor at_ends, final, checkpoint, decay;
   const bool taken = take_kept("selective_scan_states", {&at_ends, &final, &checkpoint, &decay});
   const int64_t bytes = (windows.finished() + 1 + saved_states) * B * D * N * dtype_size(exact);
-  const bool keep = !taken && room_to_keep(bytes, bytes) == Keeping::kAll;
+  const bool keep = room_to_keep(bytes, bytes) == Keeping::kAll;
   if (!taken) {
     at_ends = Tensor::empty({B, windows.finished(), D, N}, exact, device);
     final = Tensor::empty({B, D, N}, exact, device);
@@ -65,9 +65,9 @@ States selective_scan_states(const SelectiveScanInputs& in, const Tensor& positi
       BLOCKSTATE_KERNEL(on, selective_scan_states_forward, args);
       profile::add_flops(static_cast<double>(u.elements()) * 5.0 * static_cast<double>(N));
     });
-    keep_outputs("selective_scan_states",
-                 keep ? std::vector<Tensor>{at_ends, final, checkpoint, decay} : std::vector<Tensor>());
   }
+  keep_outputs("selective_scan_states",
+               keep ? std::vector<Tensor>{at_ends, final, checkpoint, decay} : std::vector<Tensor>());
   auto outputs = record(
       "selective_scan_states", {at_ends, final}, {in.u, in.delta, in.A, in.B, in.delta_bias, in.initial},
       [inputs, u, delta, b, A = in.A.value(), bias = in.delta_bias.value(), start](const std::vector<Tensor>& grads) {
@@ -111,7 +111,7 @@ States diagonal_scan_states(const Variable& u, const Variable& a, const Variable
   Tensor at_ends, final, checkpoint;
   const bool taken = take_kept("diagonal_scan_states", {&at_ends, &final, &checkpoint});
   const int64_t bytes = (windows.finished() + 1 + saved_states) * 2 * B * width * states * dtype_size(exact);
-  const bool keep = !taken && room_to_keep(bytes, bytes) == Keeping::kAll;
+  const bool keep = room_to_keep(bytes, bytes) == Keeping::kAll;
   if (!taken) {
     at_ends = Tensor::empty({B, windows.finished(), width, states, 2}, exact, device);
     final = Tensor::empty({B, width, states, 2}, exact, device);
@@ -139,9 +139,8 @@ States diagonal_scan_states(const Variable& u, const Variable& a, const Variable
       BLOCKSTATE_KERNEL(on, diagonal_scan_states_forward, args);
       profile::add_flops(static_cast<double>(input.elements()) * 8.0 * static_cast<double>(states));
     });
-    keep_outputs("diagonal_scan_states",
-                 keep ? std::vector<Tensor>{at_ends, final, checkpoint} : std::vector<Tensor>());
   }
+  keep_outputs("diagonal_scan_states", keep ? std::vector<Tensor>{at_ends, final, checkpoint} : std::vector<Tensor>());
   auto outputs = record("diagonal_scan_states", {at_ends, final}, {u, a, initial},
                         [inputs, input, start, decay = a.value()](const std::vector<Tensor>& grads) {
                           Tensor du = empty_like(input), da = zeros_like(decay);

@@ -1,15 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/autograd/recompute.h"
 
+#include <limits>
+#include <memory>
+
+#include "core/autograd/kept.h"
+
 namespace blockstate {
 
-NamedVariables recompute(const Segment& segment, const NamedVariables& inputs) {
+NamedVariables recompute(const Segment& segment, const NamedVariables& inputs, bool keep_costly) {
   if (!grad_enabled()) {
     return segment(inputs);
   }
   NamedVariables outputs;
+  const auto kept = std::make_shared<Kept>();
+  KeepRoom room{.bytes = keep_costly ? std::numeric_limits<int64_t>::max() : 0};
   {
     GradMode off(false);
+    const LeaveScope leaving(*kept, room);
     outputs = segment(inputs);
   }
   std::vector<Variable> edges;
@@ -26,14 +34,17 @@ NamedVariables recompute(const Segment& segment, const NamedVariables& inputs) {
     values.push_back(output.value());
   }
   std::vector<Variable> results =
-      record("recompute", values, edges, [segment, saved](const std::vector<Tensor>& grads) {
+      record("recompute", values, edges, [segment, saved, kept](const std::vector<Tensor>& grads) {
         GradMode on(true);
         // Fresh leaves: `saved` must not collect gradients of an earlier walk.
         NamedVariables leaves;
         for (const auto& [name, input] : saved) {
           leaves.emplace_back(name, Variable(input.value(), input.requires_grad()));
         }
-        const NamedVariables rebuilt = segment(leaves);
+        const NamedVariables rebuilt = [&] {
+          const TakeScope taking(*kept);
+          return segment(leaves);
+        }();
         std::vector<Variable> roots;
         std::vector<Tensor> root_grads;
         for (size_t i = 0; i < rebuilt.size(); ++i) {

@@ -16,7 +16,8 @@ using Segment = std::function<NamedVariables(const NamedVariables& inputs)>;
 
 /// Runs `segment` without keeping its activations; backward runs it a second time and then walks it. Gradients of the
 /// parameters that the segment uses are added to their leaves as usual. The segment must be a pure function of its
-/// inputs, parameters and constants (dropout is: it is keyed).
-NamedVariables recompute(const Segment& segment, const NamedVariables& inputs);
+/// inputs, parameters and constants (dropout is: it is keyed). `keep_costly`: what takes long and is small to keep
+/// (kept.h) does stay.
+NamedVariables recompute(const Segment& segment, const NamedVariables& inputs, bool keep_costly = false);
 
 }  // namespace blockstate

@@ -5,7 +5,9 @@
 #include <numeric>
 
 #include "core/autograd/ops.h"
+#include "core/autograd/recompute.h"
 #include "core/base/random.h"
+#include "core/config/nearest.h"
 #include "core/model/block_pattern.h"
 
 namespace blockstate::model {
@@ -16,9 +18,38 @@ struct Model::Layer : public nn::Module {
     norm = add_child("norm", std::make_unique<nn::Norm>(config.d_model, config.norm, init.child("norm")));
     mixer = add_child("mixer", make_sublayer(config, name, residuals, init.child("mixer")));
   }
+
+  /// The sublayer on a chunk; `prefix` names its part of the carry.
+  Variable mix(const Variable& x, const nn::Sequence& sequence, nn::CarryMap* carry, const std::string& prefix) const;
+
   nn::Norm* norm;
   nn::Sublayer* mixer;
+  Recompute recomputed = Recompute::kNone;
 };
+
+Variable Model::Layer::mix(const Variable& x, const nn::Sequence& sequence, nn::CarryMap* carry,
+                           const std::string& prefix) const {
+  if (recomputed == Recompute::kNone || !grad_enabled()) {
+    return mixer->forward(x, sequence, carry == nullptr ? nn::Carry() : nn::Carry(carry, prefix));
+  }
+  NamedVariables inputs = {{"x", x}};
+  for (auto entry = carry == nullptr ? nn::CarryMap::iterator() : carry->lower_bound(prefix);
+       carry != nullptr && entry != carry->end() && entry->first.compare(0, prefix.size(), prefix) == 0; ++entry) {
+    inputs.emplace_back(*entry);
+  }
+  const Segment segment = [this, sequence, prefix, with_carry = carry != nullptr](const NamedVariables& in) {
+    nn::CarryMap own(in.begin() + 1, in.end());
+    NamedVariables out = {
+        {"y", mixer->forward(in[0].second, sequence, with_carry ? nn::Carry(&own, prefix) : nn::Carry())}};
+    out.insert(out.end(), own.begin(), own.end());
+    return out;
+  };
+  const NamedVariables outputs = recompute(segment, inputs, recomputed == Recompute::kCheap);
+  for (size_t i = 1; i < outputs.size(); ++i) {
+    (*carry)[outputs[i].first] = outputs[i].second;
+  }
+  return outputs[0].second;
+}
 
 Model::Model(const ModelConfig& config, const ModelShape& shape, const nn::Initialiser& init, DType activations)
     : config_(config),
@@ -65,14 +96,13 @@ Variable Model::embed(const ModelInput& input) const {
 }
 
 std::pair<Variable, Variable> Model::stream(const ModelInput& input, nn::CarryMap* carry) const {
-  const nn::Carry all = carry == nullptr ? nn::Carry() : nn::Carry(carry);
   Variable residual = embed(input);
   Variable branch;
   for (size_t i = 0; i < layers_.size(); ++i) {
     const ops::Normed normed = branch.defined() ? layers_[i]->norm->forward(branch, residual, activations_)
                                                 : layers_[i]->norm->forward(residual, {}, activations_);
     residual = normed.h;
-    branch = layers_[i]->mixer->forward(normed.y, input.sequence, all.child("layers." + std::to_string(i)));
+    branch = layers_[i]->mix(normed.y, input.sequence, carry, "layers." + std::to_string(i) + ".");
     if (config_.dropout > 0 && input.sequence.training) {
       branch = ops::dropout(branch, input.sequence.record, input.sequence.position,
                             mix_key(input.sequence.random_key, i), config_.dropout);
@@ -107,6 +137,20 @@ void Model::run(const ModelInput& input, nn::CarryMap* carry) const {
     pooled(features(input, carry), input, carry);
   } else {
     stream(input, carry);
+  }
+}
+
+void Model::set_recompute(Recompute what, const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    const std::string near = config::nearest(name, names_);
+    require(std::find(names_.begin(), names_.end(), name) != names_.end(),
+            "train.recompute_sublayers: model.blocks has no \"", name, "\"",
+            near.empty() ? "" : join("; did you mean \"", near, "\"?"));
+  }
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    if (names.empty() || std::find(names.begin(), names.end(), names_[i]) != names.end()) {
+      layers_[i]->recomputed = what;
+    }
   }
 }
 

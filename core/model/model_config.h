@@ -18,6 +18,14 @@
 
 namespace blockstate::model {
 
+/// What of a sublayer is computed a second time in the backward pass rather than saved for it
+/// (docs/chunk_and_carry.md).
+enum class Recompute : uint8_t {
+  kNone,
+  kCheap,  ///< all but scans and attention, which take long and are small to save
+  kAll,    ///< only the sublayer's input is saved
+};
+
 /// Settings of one kind of sublayer: [model.NAME] of a run file. `type` names the system; it is NAME itself where NAME
 /// is a system.
 struct SublayerConfig {

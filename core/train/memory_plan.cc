@@ -28,19 +28,6 @@ data::Batch probe_batch(const model::ModelShape& shape, int64_t batch, int64_t l
   return data::collate(std::vector<data::Example>(static_cast<size_t>(batch), example), options);
 }
 
-/// Peak bytes of one forward and backward above `before`. Gradients are gone again afterwards.
-int64_t measured_step(const model::Model& model, int64_t batch, int64_t length, int64_t before) {
-  const data::Batch examples = probe_batch(model.shape(), batch, length);
-  reset_peak_memory(model.device());
-  accumulate_gradients(model, examples, model_input(model, examples, true, 0), {});
-  const int64_t peak = memory_statistics(model.device()).peak - before;
-  for (const nn::Parameter& parameter : model.parameters()) {
-    Variable variable = parameter.variable;
-    variable.clear_grad();
-  }
-  return peak;
-}
-
 /// Carries at the edges of a row's chunks. What has one size is there for each. What grows (keys and values of all
 /// steps) is there once for the edges, and in the last chunk joined with the chunk's own, handed on, and as the
 /// gradients of both.
@@ -53,6 +40,22 @@ int64_t edge_bytes(const model::Model& model, int64_t length, int64_t chunk) {
   const double growth = static_cast<double>(whole - a_chunk) / static_cast<double>(length - chunk);  // a step
   const auto grown = static_cast<int64_t>(growth * static_cast<double>(length));
   return edges * (whole - grown) + 5 * grown;
+}
+
+/// Peak bytes of one forward and backward above `before`, of rows in one piece, or in two of which the second begins
+/// with a carry; without the edges between. Gradients are gone again afterwards.
+int64_t measured_step(const model::Model& model, int64_t batch, int64_t piece, bool chunked, int64_t before) {
+  const int64_t length = chunked ? 2 * piece : piece, chunk = chunked ? piece : 0;
+  const data::Batch examples = probe_batch(model.shape(), batch, length);
+  reset_peak_memory(model.device());
+  accumulate_gradients(model, examples, model_input(model, examples, true, 0, chunk), {}, {.steps = chunk});
+  const int64_t edges = chunked ? batch * edge_bytes(model, length, piece) : 0;
+  const int64_t peak = memory_statistics(model.device()).peak - before - edges;
+  for (const nn::Parameter& parameter : model.parameters()) {
+    Variable variable = parameter.variable;
+    variable.clear_grad();
+  }
+  return peak;
 }
 
 /// Steps of all rows together that are measured: enough that what kernels work with has its full size, little enough
@@ -69,13 +72,14 @@ MemoryPlan plan_memory(const model::Model& model, int64_t batch, int64_t length,
   plan.gradients = plan.parameters;
   plan.optimizer = 2 * plan.parameters;
   plan.carry = model.carry_bytes(length);
-  const int64_t piece = chunk > 0 ? std::min(chunk, length) : length;
+  const bool chunked = chunk > 0 && chunk < length;
+  const int64_t piece = chunked ? chunk : length;
   const int64_t shortest = std::max<int64_t>(512, 2 * model.stride());
   const int64_t rows = std::clamp<int64_t>(probe_steps(model.device()) / (2 * shortest), 1, batch);
   const int64_t unit = std::max(shortest, std::min(piece / 2, probe_steps(model.device()) / (2 * rows)));
   const int64_t before = memory_statistics(model.device()).in_use;
-  const double short_step = static_cast<double>(measured_step(model, rows, unit, before));
-  const double long_step = static_cast<double>(measured_step(model, rows, 2 * unit, before));
+  const double short_step = static_cast<double>(measured_step(model, rows, unit, chunked, before));
+  const double long_step = static_cast<double>(measured_step(model, rows, 2 * unit, chunked, before));
   const double slope = std::max(0.0, long_step - short_step) / static_cast<double>(rows * unit);
   plan.steps = piece * batch;
   plan.activations = static_cast<int64_t>(slope * static_cast<double>(piece * batch));
@@ -83,7 +87,7 @@ MemoryPlan plan_memory(const model::Model& model, int64_t batch, int64_t length,
   // kernels work with.
   const double rest = short_step - slope * static_cast<double>(rows * unit);
   plan.working = std::max<int64_t>(0, static_cast<int64_t>(rest) - plan.gradients);
-  if (chunk > 0) {
+  if (chunked) {
     plan.edges = batch * edge_bytes(model, length, piece);
   }
   return plan;
@@ -99,14 +103,17 @@ int64_t free_for_activations(const model::Model& model, const MemoryPlan& plan, 
 
 /// The largest power of two that is a chunk which fits, or the whole length; 0: none.
 int64_t fitting_chunk(const model::Model& model, const MemoryPlan& plan, int64_t batch, int64_t length, int64_t room) {
-  const double a_step = static_cast<double>(plan.activations) / static_cast<double>(std::max<int64_t>(1, plan.steps));
-  const auto needs = [&](int64_t chunk) {
-    const int64_t edges = batch * edge_bytes(model, length, chunk);
-    return a_step * static_cast<double>(chunk * batch) + static_cast<double>(edges);
+  const auto a_step = [](const MemoryPlan& of) {
+    return static_cast<double>(of.activations) / static_cast<double>(std::max<int64_t>(1, of.steps));
   };
-  if (needs(length) <= static_cast<double>(room)) {
+  if (a_step(plan) * static_cast<double>(length * batch) <= static_cast<double>(room)) {
     return length;
   }
+  const double a_step_of_chunk = a_step(plan_memory(model, 1, length, (length + 1) / 2));
+  const auto needs = [&](int64_t chunk) {
+    const int64_t edges = batch * edge_bytes(model, length, chunk);
+    return a_step_of_chunk * static_cast<double>(chunk * batch) + static_cast<double>(edges);
+  };
   int64_t chunk = 1;
   while (2 * chunk < length) {
     chunk *= 2;

@@ -125,7 +125,7 @@ PendingLoss chunked_gradients(const model::Model& model, const data::Batch& batc
     int64_t little = 0;  // of a chunk
     for (size_t i = 0; i + 1 < bounds.size(); ++i) {
       room.promised = little * static_cast<int64_t>(bounds.size() - 2 - i);
-      const KeepScope keeping(kept[i], &room);
+      const LeaveScope keeping(kept[i], room);
       model.run(slice_steps(model, input, bounds[i].first, bounds[i].second), &carry);
       if (room.little_only) {
         little = chunking.keep - room.bytes;
@@ -145,7 +145,7 @@ PendingLoss chunked_gradients(const model::Model& model, const data::Batch& batc
     edges.pop_back();
     nn::CarryMap carry = leaves;
     const Variable logits = [&, from = begin, to = end] {
-      const KeepScope taking(kept[i], nullptr);
+      const TakeScope taking(kept[i]);
       return model.forward(slice_steps(model, input, from, to), &carry);
     }();
     kept.pop_back();

@@ -22,7 +22,7 @@ TEST_CASE("outside a pass that keeps there is no room, and nothing to take") {
 TEST_CASE("all of an op is kept while there is room beside what was promised, then a little") {
   Kept kept;
   KeepRoom room{.bytes = 100, .promised = 20};
-  const KeepScope scope(kept, &room);
+  const LeaveScope scope(kept, room);
   CHECK(room_to_keep(70, 5) == Keeping::kAll);
   CHECK(room.bytes == 30);
   CHECK(room_to_keep(11, 5) == Keeping::kLittle);  // 10 are free
@@ -37,7 +37,7 @@ TEST_CASE("all of an op is kept while there is room beside what was promised, th
 TEST_CASE("while the little of a chunk is not known, nothing else is kept") {
   Kept kept;
   KeepRoom room{.bytes = 100, .little_only = true};
-  const KeepScope scope(kept, &room);
+  const LeaveScope scope(kept, room);
   CHECK(room_to_keep(10, 3) == Keeping::kLittle);
   CHECK(room_to_keep(10) == Keeping::kNothing);
   CHECK(room.bytes == 97);
@@ -47,7 +47,7 @@ TEST_CASE("the second pass takes what the first left, in its order") {
   Kept kept;
   KeepRoom room{.bytes = 100};
   {
-    const KeepScope scope(kept, &room);
+    const LeaveScope scope(kept, room);
     keep_outputs("scan", {number(1), number(2)});
     keep_outputs("scan", {});  // there was no room
     keep_outputs("attention", {Tensor(), number(3)});
@@ -55,7 +55,7 @@ TEST_CASE("the second pass takes what the first left, in its order") {
     Tensor taken;
     CHECK_FALSE(take_kept("scan", {&taken}));  // a pass that keeps takes nothing
   }
-  const KeepScope scope(kept, nullptr);
+  const TakeScope scope(kept);
   CHECK(room_to_keep(1) == Keeping::kNothing);
   keep_outputs("scan", {number(9)});  // a pass that takes keeps nothing
   CHECK(kept.entries.size() == 3);
@@ -69,6 +69,33 @@ TEST_CASE("the second pass takes what the first left, in its order") {
   CHECK_FALSE(first.defined());
   CHECK(second.item() == 3);
   CHECK_FALSE(take_kept("attention", {&first, &second}));
+}
+
+TEST_CASE("a first pass that repeats another takes from that, and leaves for its own second") {
+  Kept outer, inner;
+  outer.entries.push_back({"scan", {number(1)}});
+  outer.entries.push_back({"scan", {number(2)}});
+  KeepRoom room{.bytes = 4};
+  Tensor taken;
+  {
+    const TakeScope repeating(outer);
+    {
+      const LeaveScope first(inner, room);
+      REQUIRE(take_kept("scan", {&taken}));
+      REQUIRE(room_to_keep(4) == Keeping::kAll);
+      keep_outputs("scan", {taken});
+    }
+    {
+      const TakeScope second(inner);
+      REQUIRE(take_kept("scan", {&taken}));
+      CHECK(taken.item() == 1);
+      CHECK_FALSE(take_kept("scan", {&taken}));  // nothing of the outer
+    }
+    REQUIRE(take_kept("scan", {&taken}));
+    CHECK(taken.item() == 2);
+    CHECK(room_to_keep(1) == Keeping::kNothing);
+  }
+  CHECK_FALSE(take_kept("scan", {&taken}));
 }
 
 }  // namespace blockstate

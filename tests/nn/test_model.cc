@@ -151,6 +151,28 @@ TEST_CASE("a model's gradients over chunks are exact, with dropout", "[model]") 
   check_chunks(config, HeadKind::kLanguageModel);
 }
 
+TEST_CASE("what backward computes anew changes no bit of a gradient", "[model]") {
+  ModelConfig config = small_config(kMixed);
+  config.dropout = 0.25;
+  const auto model = build(config, HeadKind::kLanguageModel, DType::kFloat32);
+  const data::Batch batch = batch_of(ragged_examples(), HeadKind::kLanguageModel);
+  for (const train::Chunking& chunking : {train::Chunking{}, {.steps = 5}, {.steps = 5, .keep = 1 << 20}}) {
+    model->set_recompute(model::Recompute::kNone);
+    const test::Outcome plain = gradients(*model, batch, chunking);
+    for (const model::Recompute what : {model::Recompute::kCheap, model::Recompute::kAll}) {
+      CAPTURE(chunking.steps, chunking.keep, static_cast<int>(what));
+      model->set_recompute(what);
+      CHECK(gradients(*model, batch, chunking).tensors == plain.tensors);
+      // Of one kind of sublayer alone: what a chunk keeps is then taken by others in between.
+      model->set_recompute(model::Recompute::kNone);
+      model->set_recompute(what, {model->sublayer_names()[0]});
+      CHECK(gradients(*model, batch, chunking).tensors == plain.tensors);
+    }
+  }
+  CHECK_THROWS_WITH(model->set_recompute(model::Recompute::kAll, {"mabma"}),
+                    Catch::Contains("model.blocks has no \"mabma\"; did you mean \"mamba\"?"));
+}
+
 TEST_CASE("a classifier's gradients over chunks are exact for every pooling", "[model]") {
   for (const PoolingKind pooling : {PoolingKind::kMean, PoolingKind::kLast, PoolingKind::kAttention}) {
     ModelConfig config = small_config(kMixed);

@@ -17,6 +17,7 @@ namespace blockstate::test {
 struct PlannedStep {
   std::vector<std::string> blocks;
   int64_t d_model, batch, length, chunk;
+  model::Recompute recompute = model::Recompute::kNone;
 };
 
 /// Sizes at which activations are most of it.
@@ -25,7 +26,10 @@ inline std::vector<PlannedStep> planned_steps() {
           {{"mamba gated_mlp", "block_state gated_mlp"}, 64, 3, 2048, 0},
           {{"attention gated_mlp"}, 64, 2, 2048, 0},
           {{"mamba * 2"}, 64, 1, 16384, 4096},
-          {{"mamba full"}, 64, 1, 4096, 512}};
+          {{"mamba full"}, 64, 1, 4096, 512},
+          {{"mamba * 4"}, 64, 2, 3000, 0, model::Recompute::kCheap},
+          {{"mamba * 2 block_state"}, 64, 1, 16384, 4096},
+          {{"mamba * 2 block_state"}, 64, 1, 16384, 4096, model::Recompute::kAll}};
 }
 
 inline std::unique_ptr<model::Model> planned_model(const PlannedStep& step, Device device, DType activations) {
@@ -38,11 +42,13 @@ inline std::unique_ptr<model::Model> planned_model(const PlannedStep& step, Devi
   config.sublayers["full"] = {"attention", nn::AttentionConfig{}};
   const model::ModelShape shape{
       .head = model::HeadKind::kLanguageModel, .vocabulary = 16, .channels = 0, .outputs = 16};
-  return std::make_unique<model::Model>(config, shape, nn::Initialiser(1, DType::kFloat32, device), activations);
+  auto model = std::make_unique<model::Model>(config, shape, nn::Initialiser(1, DType::kFloat32, device), activations);
+  model->set_recompute(step.recompute);
+  return model;
 }
 
-/// The peak of a step, parameters and optimiser included, is within 10 % of the plan.
-inline void check_plan(const PlannedStep& step, Device device, DType activations) {
+/// The peak of a step, parameters and optimiser included, is within 10 % of the plan. Returns it.
+inline double check_plan(const PlannedStep& step, Device device, DType activations) {
   const int64_t before = memory_statistics(device).in_use;
   const auto model = planned_model(step, device, activations);
   const train::MemoryPlan plan = train::plan_memory(*model, step.batch, step.length, step.chunk);
@@ -65,6 +71,7 @@ inline void check_plan(const PlannedStep& step, Device device, DType activations
   CAPTURE(plan.parameters, plan.gradients, plan.optimizer, plan.activations, plan.working, plan.edges);
   CHECK(planned <= 1.1 * peak);
   CHECK(planned >= 0.9 * peak);
+  return peak;
 }
 
 }  // namespace blockstate::test

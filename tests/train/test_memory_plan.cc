@@ -13,6 +13,17 @@ TEST_CASE("a step of training takes the memory that was planned", "[training]") 
   }
 }
 
+TEST_CASE("what backward computes anew takes no memory meanwhile", "[training]") {
+  const auto peak = [](model::Recompute what) {
+    return test::check_plan({{"mamba * 8"}, 64, 2, 2048, 0, what}, Device{}, DType::kFloat32);
+  };
+  const double none = peak(model::Recompute::kNone), cheap = peak(model::Recompute::kCheap),
+               all = peak(model::Recompute::kAll);
+  CAPTURE(none, cheap, all);
+  CHECK(cheap < 0.7 * none);
+  CHECK(all < 0.8 * cheap);
+}
+
 TEST_CASE("a chunk is chosen where a sequence does not fit", "[training]") {
   const auto model = test::planned_model({{"mamba"}, 32, 1, 1024, 0}, Device{}, DType::kFloat32);
   CHECK(train::choose_chunk(*model, 1, 2048) == 0);
