@@ -60,12 +60,23 @@ std::string shape_of(int64_t batch, int64_t length, int64_t chunk) {
   return join("B", batch, " L", length, chunk > 0 ? join(" chunk ", chunk) : "");
 }
 
+/// What is computed twice, to save memory.
+struct Twice {
+  int64_t keep = 0;  ///< MiB for what a chunk's second pass then need not compute
+  model::Recompute recompute = model::Recompute::kNone;
+
+  std::string text() const {
+    const char* names[] = {"", " recompute cheap", " recompute all"};
+    return (keep > 0 ? join(" keep ", keep) : "") + names[static_cast<size_t>(recompute)];
+  }
+};
+
 /// A step of training: batch to the device, forward, backward, clipping, AdamW.
-/// `keep`: MiB for what a chunk's second pass then need not compute.
-ModelCase training(const Stack& stack, int64_t batch, int64_t length, int64_t chunk, int64_t steps, int64_t keep = 0) {
-  const std::string kept = keep > 0 ? join(" keep ", keep) : "";
-  return {stack.name, "training step", shape_of(batch, length, chunk) + kept, [=](const Bench& bench) {
+ModelCase training(const Stack& stack, int64_t batch, int64_t length, int64_t chunk, int64_t steps,
+                   const Twice& twice = {}) {
+  return {stack.name, "training step", shape_of(batch, length, chunk) + twice.text(), [=](const Bench& bench) {
             const auto model = build(stack, bench);
+            model->set_recompute(twice.recompute);
             train::AdamW optimizer(*model, {});
             const data::Batch tokens = random_batch(batch, length, stack.vocabulary);
             reset_peak_memory(bench.device());
@@ -74,8 +85,8 @@ ModelCase training(const Stack& stack, int64_t batch, int64_t length, int64_t ch
             model::ModelInput input = train::model_input(*model, tokens, true, 0, chunk);
             result.seconds = bench.median_wall(
                 [&] {
-                  const train::PendingLoss loss =
-                      train::accumulate_gradients(*model, tokens, input, {}, {.steps = chunk, .keep = keep << 20});
+                  const train::PendingLoss loss = train::accumulate_gradients(
+                      *model, tokens, input, {}, {.steps = chunk, .keep = twice.keep << 20});
                   optimizer.start_step(1);
                   optimizer.clear_gradients();
                   input = train::model_input(*model, tokens, true, 0, chunk);
@@ -149,10 +160,12 @@ std::vector<ModelCase> model_cases(Device device) {
   return {training(large, 8, 2048, 0, 10),
           training(gpt, 8, 2048, 0, 10),
           training(small, 64, 1024, 0, 10),
+          training(small, 64, 1024, 0, 10, {.recompute = model::Recompute::kCheap}),
+          training(small, 64, 1024, 0, 10, {.recompute = model::Recompute::kAll}),
           training(hybrid, 64, 1024, 0, 10),
           training(attention, 64, 1024, 0, 10),
           training(small, 1, kMillion, 1 << 17, 5),
-          training(small, 1, kMillion, 1 << 17, 5, 7 << 10),
+          training(small, 1, kMillion, 1 << 17, 5, {.keep = 7 << 10}),
           training(hybrid, 1, kMillion, 1 << 17, 3),
           training(wide, 1, kMillion, 1 << 16, 3),
           prefill(small, kMillion, 1 << 17, 5),
@@ -180,15 +193,22 @@ std::vector<ModelCase> length_cases(Device device) {
         cases.push_back(training(stack, 1, length, chunk, power < last ? 3 : 1));
       }
       if (gpu && power == first + 4) {
-        for (const auto& [steps, keep] : std::initializer_list<std::pair<int64_t, int64_t>>{{chunk / 4, 4 << 10},
-                                                                                            {chunk, 256},
-                                                                                            {chunk, 10 << 10},
-                                                                                            {2 * chunk, 0},
-                                                                                            {2 * chunk, 256},
-                                                                                            {2 * chunk, 7 << 10},
-                                                                                            {4 * chunk, 0},
-                                                                                            {4 * chunk, 256}}) {
-          cases.push_back(training(stack, 1, length, steps, 3, keep));
+        using model::Recompute;
+        const std::pair<int64_t, Twice> cuts[] = {{0, {.recompute = Recompute::kCheap}},
+                                                  {0, {.recompute = Recompute::kAll}},
+                                                  {chunk / 4, {.keep = 4 << 10}},
+                                                  {chunk, {.keep = 256}},
+                                                  {chunk, {.keep = 10 << 10}},
+                                                  {2 * chunk, {}},
+                                                  {2 * chunk, {.keep = 256}},
+                                                  {2 * chunk, {.keep = 256, .recompute = Recompute::kCheap}},
+                                                  {2 * chunk, {.keep = 7 << 10}},
+                                                  {4 * chunk, {}},
+                                                  {4 * chunk, {.keep = 256}},
+                                                  {4 * chunk, {.keep = 256, .recompute = Recompute::kCheap}},
+                                                  {4 * chunk, {.keep = 256, .recompute = Recompute::kAll}}};
+        for (const auto& [steps, twice] : cuts) {
+          cases.push_back(training(stack, 1, length, steps, 3, twice));
         }
       }
     }
