@@ -55,11 +55,15 @@ Tensor random_tensor(const Shape& shape, const Bench& bench, double scale) {
 Bench::Bench(Device device, DType dtype, int64_t repetitions)
     : device_(device), dtype_(dtype), repetitions_(repetitions) {
   const int64_t cache = on_gpu(device) ? kernels::cuda::device_properties(device.index).l2_cache : int64_t{64} << 20;
-  larger_than_cache_ = Tensor::empty({4 * std::max<int64_t>(cache, 1 << 20)}, DType::kUInt8, device);
+  larger_than_cache_ = Variable(Tensor::zeros({std::max<int64_t>(cache, 1 << 20)}, DType::kFloat32, device));
   ceilings_ = measure_ceilings();
 }
 
-void Bench::flush() const { larger_than_cache_.fill_zero(); }
+// Read, not written: what is measured would have to wait for the cache to be written back.
+void Bench::flush() const {
+  GradMode off(false);
+  ops::weighted_sum(larger_than_cache_, Tensor());
+}
 
 double Bench::median(const std::function<void()>& prepare, const std::function<void()>& run) const {
   std::vector<double> times;

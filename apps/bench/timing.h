@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 
+#include "core/autograd/variable.h"
 #include "core/base/device.h"
 #include "core/base/dtype.h"
 #include "core/tensor/tensor.h"
@@ -40,7 +41,7 @@ class Bench {
   Device device_;
   DType dtype_;
   int64_t repetitions_;
-  mutable Tensor larger_than_cache_;  ///< writing it pushes everything else out of the last cache
+  Variable larger_than_cache_;  ///< four times: reading it pushes everything else out
   Ceilings ceilings_;
 };
 
