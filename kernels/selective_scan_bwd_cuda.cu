@@ -12,7 +12,7 @@ namespace blockstate::kernels::cuda {
 namespace scan_backward {
 namespace {
 
-constexpr int64_t kLargestSlab = 96 << 20;  // bytes of slabs at a time
+constexpr int64_t kLargestSlab = 512 << 20;  // bytes of slabs at a time
 constexpr int kThreads = 256;
 
 // dB and dC of a window: the slabs in their order, kVector neighbouring states at a time.
