@@ -27,12 +27,15 @@ inline model::ModelConfig config_of(const std::string& blocks) {
   config.sublayers["window"] = {"attention", nn::AttentionConfig{.heads = 2, .window = 20}};
   config.sublayers["full"] = {"attention",
                               nn::AttentionConfig{.heads = 2, .sees_self = false, .position = nn::PositionKind::kT5}};
-  const auto hybrid = [](nn::BlockStateVariant variant, const std::string& ssm) {
-    return nn::BlockStateConfig{.variant = variant, .ssm = ssm, .window = 16, .states = 3, .heads = 2};
+  const auto hybrid = [](nn::BlockStateVariant variant, const std::string& ssm, int64_t window = 16) {
+    return nn::BlockStateConfig{.variant = variant, .ssm = ssm, .window = window, .states = 3, .heads = 2};
   };
   config.sublayers["sh"] = {"block_state", hybrid(nn::BlockStateVariant::kSingleHead, "mamba")};
   config.sublayers["mh"] = {"block_state", hybrid(nn::BlockStateVariant::kMultiHead, "s4d")};
   config.sublayers["mf"] = {"block_state", hybrid(nn::BlockStateVariant::kMultiFilter, "mamba")};
+  // Windows of more steps than scans keep a state of.
+  config.sublayers["mf_wide"] = {"block_state", hybrid(nn::BlockStateVariant::kMultiFilter, "mamba", 512)};
+  config.sublayers["mf_wide_s4d"] = {"block_state", hybrid(nn::BlockStateVariant::kMultiFilter, "s4d", 512)};
   return config;
 }
 
