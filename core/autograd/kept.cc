@@ -45,6 +45,8 @@ Keeping room_to_keep(int64_t all, int64_t little) {
   return Keeping::kNothing;
 }
 
+bool will_repeat() { return KeepScope::current_.kept != nullptr && KeepScope::current_.room != nullptr; }
+
 void keep_outputs(std::string_view op, std::vector<Tensor> outputs) {
   const KeepScope::State& state = KeepScope::current_;
   if (state.kept != nullptr && state.room != nullptr) {

@@ -48,6 +48,7 @@ class KeepScope {
   State previous_;
   static thread_local State current_;
   friend bool take_kept(std::string_view op, std::initializer_list<Tensor*> outputs);
+  friend bool will_repeat();
   friend Keeping room_to_keep(int64_t all, int64_t little);
   friend void keep_outputs(std::string_view op, std::vector<Tensor> outputs);
 };
@@ -57,6 +58,9 @@ class KeepScope {
 // no room), which does nothing outside a pass that keeps.
 bool take_kept(std::string_view op, std::initializer_list<Tensor*> outputs);
 Keeping room_to_keep(int64_t all, int64_t little = 0);
+/// Whether this is the pass that another will repeat, with gradients. An op whose sums are cut in another way where
+/// backward follows cuts them so here too: then the two passes have the same bits, whatever is kept between them.
+bool will_repeat();
 void keep_outputs(std::string_view op, std::vector<Tensor> outputs);
 
 }  // namespace blockstate
