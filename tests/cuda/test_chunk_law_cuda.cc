@@ -35,7 +35,7 @@ TEST_CASE("k chunks with carry equal one pass on a GPU", "[cuda][law]") {
     const LawCase it = wide ? test::plain_case(name, kWide, 2, 70, 333, kLaw, DType::kFloat32, kGpu)
                             : test::plain_case(name, {}, 3, 6, 61, kLaw, DType::kFloat32, kGpu);
     const Outcome whole = it.run({});
-    test::check_random_splits(it, whole, wide ? 17 : 11, 6);
+    test::check_random_splits(it, whole, wide ? 17 : 11, 4);
     if (test::remembers(it)) {
       test::check_controls(it, whole, wide ? 150 : 30);
     }
@@ -68,7 +68,7 @@ TEST_CASE("chunks of packed and padded rows equal one pass on a GPU, and packed 
                {},
                kLaw};
     const Outcome whole = it.run({});
-    test::check_random_splits(it, whole, wide ? 23 : 29, 5);
+    test::check_random_splits(it, whole, wide ? 23 : 29, 4);
     if (test::remembers(it)) {
       test::check_controls(it, whole, wide ? 41 : 9);
     }
