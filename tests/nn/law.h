@@ -40,7 +40,7 @@ inline std::vector<double> values_of(const Tensor& tensor) {
 }
 
 inline Tensor random_like(const Variable& like, uint64_t key) {
-  return Tensor::from(like.shape(), random_normal<double>(key, like.value().elements()))
+  return Tensor::from(like.shape(), shared_normal(key, like.value().elements()))
       .to(like.dtype())
       .to(like.value().device());
 }

@@ -115,7 +115,7 @@ inline Subject law_subject(const std::string& names, const LawSizes& sizes = {},
 
 inline Tensor random_input(int64_t B, int64_t L, int64_t D, uint64_t key, DType dtype = DType::kFloat64,
                            Device device = {}) {
-  return Tensor::from({B, L, D}, random_normal<double>(key, B * L * D)).to(dtype).to(device);
+  return Tensor::from({B, L, D}, shared_normal(key, B * L * D)).to(dtype).to(device);
 }
 
 /// Rows of L steps, each with records of the given lengths at the first multiples of `stride` that have room; padding
