@@ -52,6 +52,7 @@ class KeepScope {
  private:
   State previous_;
   friend bool take_kept(std::string_view op, std::initializer_list<Tensor*> outputs);
+  friend bool will_repeat();
   friend Keeping room_to_keep(int64_t all, int64_t little);
   friend void keep_outputs(std::string_view op, std::vector<Tensor> outputs);
 };
@@ -73,6 +74,9 @@ class TakeScope : public KeepScope {
 // (nothing where there was no room). Outside a first pass there is no room, and keep_outputs does nothing.
 bool take_kept(std::string_view op, std::initializer_list<Tensor*> outputs);
 Keeping room_to_keep(int64_t all, int64_t little = 0);
+/// Whether this is the pass that another will repeat, with gradients. An op whose sums are cut in another way where
+/// backward follows cuts them so here too: then the two passes have the same bits, whatever is kept between them.
+bool will_repeat();
 void keep_outputs(std::string_view op, std::vector<Tensor> outputs);
 
 }  // namespace blockstate

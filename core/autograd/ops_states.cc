@@ -35,7 +35,7 @@ States selective_scan_states(const SelectiveScanInputs& in, const Tensor& positi
   if (!taken) {
     at_ends = Tensor::empty({B, windows.finished(), D, N}, exact, device);
     final = Tensor::empty({B, D, N}, exact, device);
-    if (grad_enabled() || keep) {
+    if (grad_enabled() || will_repeat()) {
       checkpoint = Tensor::empty({B, windows.count(), windows.checkpoints(every), D, N}, exact, device);
       decay = cuda ? Tensor::empty({B, windows.count(), D, N}, exact, device) : Tensor();
     }
@@ -115,7 +115,7 @@ States diagonal_scan_states(const Variable& u, const Variable& a, const Variable
   if (!taken) {
     at_ends = Tensor::empty({B, windows.finished(), width, states, 2}, exact, device);
     final = Tensor::empty({B, width, states, 2}, exact, device);
-    if (grad_enabled() || keep) {
+    if (grad_enabled() || will_repeat()) {
       checkpoint = Tensor::empty({B, windows.count(), windows.checkpoints(every), states, 2, width}, exact, device);
     }
   }

@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// The chunk-and-carry law as a test: one pass against chunks with carry, forward and backward.
+// The chunk-and-carry law as a test: one pass against chunks with carry, forward, backward and through an optimiser's
+// step. On any device: tensors stay where the subject's input lies, values are compared on the host.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "core/autograd/ops.h"
 #include "core/nn/sublayer.h"
+#include "core/train/optimizer.h"
 #include "tests/support/fill.h"
 
 namespace blockstate::test {
@@ -20,6 +23,7 @@ struct Subject {
   std::function<Variable(const Variable& x, const nn::Sequence& sequence, nn::CarryMap* carry)> forward;
   std::vector<nn::Parameter> parameters;
   bool per_step = true;
+  std::shared_ptr<nn::Module> module;  ///< whose parameters they are; null: no optimiser's step is taken
 };
 
 /// What happens to the carry between two chunks.
@@ -27,15 +31,45 @@ enum class Handover { kWhole, kDetached, kZeroed, kShifted };
 
 struct Outcome {
   std::map<std::string, std::vector<double>> tensors;  ///< outputs, carries and gradients by name
+  std::map<std::string, std::vector<double>> stepped;  ///< parameters after an optimiser's step
 };
 
 inline std::vector<double> values_of(const Tensor& tensor) {
-  const Tensor doubles = tensor.to(DType::kFloat64).packed();
+  const Tensor doubles = tensor.to(Device{}).to(DType::kFloat64).packed();
   return {doubles.data<double>(), doubles.data<double>() + doubles.elements()};
 }
 
 inline Tensor random_like(const Variable& like, uint64_t key) {
-  return Tensor::from(like.shape(), random_normal<double>(key, like.value().elements())).to(like.dtype());
+  return Tensor::from(like.shape(), shared_normal(key, like.value().elements()))
+      .to(like.dtype())
+      .to(like.value().device());
+}
+
+/// The step that parameters are compared after. Its epsilon is of the size of a clipped gradient's elements, so that
+/// the step depends on how large they are and not on their signs alone.
+inline train::OptimizerConfig law_step() {
+  train::OptimizerConfig config;
+  config.lr = 0.05;
+  config.epsilon = 1e-2;
+  return config;
+}
+
+/// The parameters after one step with the gradients that they hold, after which they are what they were.
+inline std::map<std::string, std::vector<double>> stepped_parameters(const nn::Module& module) {
+  const std::vector<nn::Parameter> parameters = module.parameters();
+  std::vector<Tensor> before;
+  for (const nn::Parameter& parameter : parameters) {
+    before.push_back(parameter.variable.value().clone());
+  }
+  train::AdamW(module, law_step()).step(1);
+  std::map<std::string, std::vector<double>> stepped;
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    Tensor value = parameters[i].variable.value();
+    stepped[parameters[i].name] = values_of(value);
+    value.copy_from(before[i]);
+  }
+  parameters_changed();
+  return stepped;
 }
 
 /// Runs x (B, L, D) through the subject in pieces that end at `cuts`, from the carry `start` (tensors, possibly none),
@@ -132,6 +166,9 @@ inline Outcome run_chunks(const Subject& subject, const Tensor& x, const nn::Seq
   for (const nn::Parameter& parameter : subject.parameters) {
     keep_grad(parameter.name, parameter.variable);
   }
+  if (subject.module != nullptr) {
+    outcome.stepped = stepped_parameters(*subject.module);
+  }
   return outcome;
 }
 
@@ -159,6 +196,65 @@ inline double distance(const Outcome& found, const Outcome& expected, std::strin
     }
   }
   return largest;
+}
+
+/// Largest |a - b| of the stepped parameters in units of what gradients that obey the law to `law` allow; passes where
+/// it is at most 1. A first step of AdamW moves a parameter by lr f(g), f(g) = g / (|g| + epsilon), whose slope is
+/// epsilon /
+/// (|g| + epsilon)^2 and which never leaves (-1, 1). g is clipped: its scale is off by at most the norm's relative
+/// error.
+inline double step_distance(const Outcome& found, const Outcome& expected, double law, DType dtype,
+                            std::string* worst = nullptr) {
+  const train::OptimizerConfig config = law_step();
+  const auto largest = [](const std::vector<double>& values) {
+    double most = 0;
+    for (const double value : values) {
+      most = std::max(most, std::abs(value));
+    }
+    return most;
+  };
+  double squares = 0, squared_errors = 0;
+  for (const auto& [name, stepped] : expected.stepped) {
+    const std::vector<double>& grad = expected.tensors.at("d " + name);
+    for (const double g : grad) {
+      squares += g * g;
+    }
+    squared_errors += static_cast<double>(grad.size()) * std::pow(law * largest(grad), 2);
+  }
+  const double norm = std::sqrt(squares);
+  const double scale = norm > config.clip ? config.clip / norm : 1;
+  const double unit = dtype == DType::kFloat64 ? 0x1p-52 : 0x1p-23;
+  double ratio = 0;
+  for (const auto& [name, stepped] : expected.stepped) {
+    const std::vector<double>& grad = expected.tensors.at("d " + name);
+    const std::vector<double>& other = found.stepped.at(name);
+    const double most = largest(grad);
+    for (size_t i = 0; i < stepped.size(); ++i) {
+      const double g = scale * std::abs(grad[i]);
+      const double off = scale * law * most + g * std::sqrt(squared_errors) / norm;
+      const double slope = config.epsilon / std::pow(std::max(0.0, g - off) + config.epsilon, 2);
+      // Beside it both round: a few operations on numbers of the size of the parameter and of the step.
+      const double allowed = config.lr * std::min(2.0, off * slope) + 4 * unit * (std::abs(stepped[i]) + config.lr);
+      const double error = std::abs(other[i] - stepped[i]);
+      const double part = std::isnan(error) ? HUGE_VAL : error / allowed;
+      if (part > ratio) {
+        ratio = part;
+        if (worst != nullptr) {
+          *worst = name;
+        }
+      }
+    }
+  }
+  return ratio;
+}
+
+/// Where to cut L > 1 steps: `pieces` - 1 places drawn from `key`, and around one of them a chunk of a single step.
+inline std::vector<int64_t> random_cuts(uint64_t key, int64_t L, int64_t pieces) {
+  std::vector<int64_t> cuts = random_ids(key, pieces - 1, 1, L);
+  cuts.push_back(cuts.front() > 1 ? cuts.front() - 1 : std::min<int64_t>(2, L - 1));
+  std::sort(cuts.begin(), cuts.end());
+  cuts.erase(std::unique(cuts.begin(), cuts.end()), cuts.end());
+  return cuts;
 }
 
 /// The carry after running the subject over x from nothing.

@@ -3,106 +3,47 @@
 // gradient of the incoming carry. Each comparison has controls that must fail.
 #include <catch2/catch.hpp>
 
-#include "core/model/model.h"
-#include "tests/nn/law.h"
+#include "tests/nn/law_checks.h"
 
 namespace blockstate {
 namespace {
 
-using model::ModelConfig;
 using test::Handover;
+using test::law_subject;
+using test::LawSizes;
 using test::Outcome;
+using test::random_input;
 using test::Subject;
 
 // float64 rounds at 1e-16; sums over the steps, heads and states of these shapes stay far below this.
 constexpr double kLaw = 1e-10;
-constexpr int64_t kWidth = 8;
-
-/// Small sublayers of every kind, by a name of our own.
-ModelConfig small_config() {
-  ModelConfig config;
-  config.d_model = kWidth;
-  const auto add = [&](const std::string& name, const std::string& type, auto settings) {
-    config.sublayers[name] = {type, settings};
-  };
-  add("mamba", "mamba", nn::MambaConfig{.state = 4});
-  add("s4d", "s4d", nn::S4dConfig{.state = 6});
-  add("full", "attention", nn::AttentionConfig{.heads = 2});
-  add("window", "attention", nn::AttentionConfig{.heads = 2, .window = 5});
-  add("strict", "attention",
-      nn::AttentionConfig{.heads = 2, .window = 4, .sees_self = false, .position = nn::PositionKind::kT5});
-  for (const std::string ssm : {"s4d", "mamba"}) {
-    const auto hybrid = [&](nn::BlockStateVariant variant) {
-      return nn::BlockStateConfig{.variant = variant, .ssm = ssm, .window = 4, .states = 3, .heads = 2};
-    };
-    add("sh_" + ssm, "block_state", hybrid(nn::BlockStateVariant::kSingleHead));
-    add("mh_" + ssm, "block_state", hybrid(nn::BlockStateVariant::kMultiHead));
-    add("mf_" + ssm, "block_state", hybrid(nn::BlockStateVariant::kMultiFilter));
-  }
-  return config;
-}
-
-struct Built {
-  std::shared_ptr<nn::Module> module;
-  Subject subject;
-};
-
-/// A sublayer whose parameters are moved off their special initial values, so that no gradient is zero by accident.
-Built build_sublayer(const std::string& name, DType dtype = DType::kFloat64) {
-  std::shared_ptr<nn::Sublayer> sublayer = model::make_sublayer(small_config(), name, 1, nn::Initialiser(5, dtype));
-  Built built;
-  built.module = sublayer;
-  built.subject.forward = [sublayer](const Variable& x, const nn::Sequence& sequence, nn::CarryMap* carry) {
-    return sublayer->forward(x, sequence, carry == nullptr ? nn::Carry() : nn::Carry(carry));
-  };
-  built.subject.parameters = sublayer->parameters();
-  return built;
-}
-
-Tensor random_input(int64_t B, int64_t L, int64_t D, uint64_t key, DType dtype = DType::kFloat64) {
-  return Tensor::from({B, L, D}, test::random_normal<double>(key, B * L * D)).to(dtype);
-}
-
-const std::vector<std::string> kAll = {"mamba",  "s4d",    "full",   "window",   "strict",   "mlp",     "gated_mlp",
-                                       "sh_s4d", "mh_s4d", "mf_s4d", "sh_mamba", "mh_mamba", "mf_mamba"};
+constexpr int64_t kWidth = LawSizes{}.width;
 
 }  // namespace
 
-TEST_CASE("k chunks with carry equal one pass for every sublayer", "[law]") {
-  const std::string name = GENERATE(from_range(kAll));
-  const Built built = build_sublayer(name);
-  const int64_t B = 2, before = 6, L = 19;
-  const Tensor x = random_input(B, L, kWidth, 3);
-  const nn::Sequence sequence = nn::plain_sequence(B, L, before);
-  const auto start =
-      test::carry_after(built.subject, random_input(B, before, kWidth, 4), nn::plain_sequence(B, before));
-  const Outcome whole = test::run_chunks(built.subject, x, sequence, {}, start);
-
+TEST_CASE("k chunks with carry equal one pass for every sublayer and stacks of them", "[law]") {
+  const std::string name = GENERATE(from_range(test::law_subjects()));
+  const test::LawCase it = test::plain_case(name, {}, 2, 6, 19, kLaw, DType::kFloat64);
+  const Outcome whole = it.run({});
   for (const std::vector<int64_t>& cuts :
        {std::vector<int64_t>{9}, {1}, {18}, {4, 8, 12, 16}, {2, 3, 11}, {5, 6, 7, 8, 9, 10}}) {
-    std::string worst;
-    const double off = test::distance(test::run_chunks(built.subject, x, sequence, cuts, start), whole, &worst);
-    INFO(name << ", first cut " << cuts[0] << " of " << cuts.size() << ": worst in " << worst);
-    CHECK(off <= kLaw);
+    test::check_split(it, whole, cuts);
   }
-  if (start.empty()) {
-    return;  // an MLP has no memory: nothing to control
-  }
-  for (const Handover handover : {Handover::kZeroed, Handover::kShifted, Handover::kDetached}) {
-    INFO(name << ", handover " << static_cast<int>(handover));
-    CHECK(test::distance(test::run_chunks(built.subject, x, sequence, {9}, start, handover), whole) >= 10 * kLaw);
+  test::check_random_splits(it, whole, 1, 3);
+  if (test::remembers(it)) {
+    test::check_controls(it, whole, 9);
   }
 }
 
 TEST_CASE("the first chunk needs no carry", "[law]") {
-  const std::string name = GENERATE(from_range(kAll));
-  const Built built = build_sublayer(name);
+  const std::string name = GENERATE(from_range(test::law_subjects()));
+  const Subject subject = law_subject(name);
   const Tensor x = random_input(2, 13, kWidth, 3);
   const nn::Sequence sequence = nn::plain_sequence(2, 13);
-  const Outcome whole = test::run_chunks(built.subject, x, sequence, {}, {});
-  CHECK(test::distance(test::run_chunks(built.subject, x, sequence, {3, 7, 8}, {}), whole) <= kLaw);
+  const Outcome whole = test::run_chunks(subject, x, sequence, {}, {});
+  CHECK(test::distance(test::run_chunks(subject, x, sequence, {3, 7, 8}, {}), whole) <= kLaw);
   // Without a carry at all (plain training) the outputs are the same too.
-  const Variable plain = built.subject.forward(Variable(x), sequence, nullptr);
+  const Variable plain = subject.forward(Variable(x), sequence, nullptr);
   double off = 0;
   const std::vector<double> values = test::values_of(plain.value());
   for (size_t i = 0; i < values.size(); ++i) {
@@ -112,33 +53,32 @@ TEST_CASE("the first chunk needs no carry", "[law]") {
 }
 
 TEST_CASE("steps of length one equal one pass", "[law]") {
-  const std::string name = GENERATE(from_range(kAll));
-  const Built built = build_sublayer(name);
+  const std::string name = GENERATE(from_range(test::law_subjects()));
+  const Subject subject = law_subject(name);
   const Tensor x = random_input(1, 11, kWidth, 8);
   const nn::Sequence sequence = nn::plain_sequence(1, 11);
   std::vector<int64_t> cuts;
   for (int64_t t = 1; t < 11; ++t) {
     cuts.push_back(t);
   }
-  const Outcome whole = test::run_chunks(built.subject, x, sequence, {}, {});
+  const Outcome whole = test::run_chunks(subject, x, sequence, {}, {});
   std::string worst;
-  const double off = test::distance(test::run_chunks(built.subject, x, sequence, cuts, {}), whole, &worst);
+  const double off = test::distance(test::run_chunks(subject, x, sequence, cuts, {}), whole, &worst);
   INFO(name << ": worst in " << worst);
   CHECK(off <= kLaw);
 }
 
 TEST_CASE("outputs ignore what comes after them", "[law]") {
-  const std::string name = GENERATE(from_range(kAll));
-  const Built built = build_sublayer(name);
+  const std::string name = GENERATE(from_range(test::law_subjects()));
+  const Subject subject = law_subject(name);
   const int64_t L = 13;
   const nn::Sequence sequence = nn::plain_sequence(1, L);
   const Tensor x = random_input(1, L, kWidth, 3);
-  const std::vector<double> plain = test::values_of(built.subject.forward(Variable(x), sequence, nullptr).value());
+  const std::vector<double> plain = test::values_of(subject.forward(Variable(x), sequence, nullptr).value());
   for (const int64_t t : {int64_t{0}, int64_t{3}, int64_t{4}, int64_t{7}, int64_t{12}}) {
     Tensor changed = x.clone();
     changed.data<double>()[t * kWidth + 1] += 1;
-    const std::vector<double> moved =
-        test::values_of(built.subject.forward(Variable(changed), sequence, nullptr).value());
+    const std::vector<double> moved = test::values_of(subject.forward(Variable(changed), sequence, nullptr).value());
     bool same_before = true, differs_after = false;
     for (int64_t i = 0; i < L * kWidth; ++i) {
       if (i / kWidth < t) {
@@ -155,8 +95,8 @@ TEST_CASE("outputs ignore what comes after them", "[law]") {
 }
 
 TEST_CASE("packed records equal separate ones, and padding is the identity", "[law]") {
-  const std::string name = GENERATE(from_range(kAll));
-  const Built built = build_sublayer(name);
+  const std::string name = GENERATE(from_range(test::law_subjects()));
+  const Subject subject = law_subject(name);
   // One row of three records at multiples of the stride 4, with gaps; against each record alone in its row.
   const std::vector<int64_t> lengths = {6, 4, 7};
   const std::vector<int64_t> begins = {0, 8, 12};
@@ -170,8 +110,8 @@ TEST_CASE("packed records equal separate ones, and padding is the identity", "[l
     }
   }
   const nn::Sequence packed = nn::make_sequence(Tensor::from({1, L}, position), Tensor::from({1, L}, record), 3, 0);
-  const Outcome together = test::run_chunks(built.subject, x, packed, {}, {});
-  const Outcome in_chunks = test::run_chunks(built.subject, x, packed, {5, 13}, {});
+  const Outcome together = test::run_chunks(subject, x, packed, {}, {});
+  const Outcome in_chunks = test::run_chunks(subject, x, packed, {5, 13}, {});
   std::string worst;
   const double off = test::distance(in_chunks, together, &worst);
   INFO(name << ": worst in " << worst);
@@ -180,7 +120,7 @@ TEST_CASE("packed records equal separate ones, and padding is the identity", "[l
   for (size_t r = 0; r < lengths.size(); ++r) {
     const Tensor alone = x.slice(1, begins[r], begins[r] + lengths[r]).packed();
     const std::vector<double> separate =
-        test::values_of(built.subject.forward(Variable(alone), nn::plain_sequence(1, lengths[r]), nullptr).value());
+        test::values_of(subject.forward(Variable(alone), nn::plain_sequence(1, lengths[r]), nullptr).value());
     double error = 0;
     for (int64_t i = 0; i < lengths[r] * kWidth; ++i) {
       error = std::max(error, std::abs(separate[static_cast<size_t>(i)] -
@@ -192,8 +132,8 @@ TEST_CASE("packed records equal separate ones, and padding is the identity", "[l
 }
 
 TEST_CASE("a shorter row's carry is that of its own last step", "[law]") {
-  const std::string name = GENERATE(from_range(kAll));
-  const Built built = build_sublayer(name);
+  const std::string name = GENERATE(from_range(test::law_subjects()));
+  const Subject subject = law_subject(name);
   const int64_t L = 12, shorter = 7;
   const Tensor x = random_input(2, L, kWidth, 3);
   std::vector<int64_t> position, record;
@@ -205,11 +145,11 @@ TEST_CASE("a shorter row's carry is that of its own last step", "[law]") {
     }
   }
   const auto ragged = test::carry_after(
-      built.subject, x, nn::make_sequence(Tensor::from({2, L}, position), Tensor::from({2, L}, record), 2, 0));
+      subject, x, nn::make_sequence(Tensor::from({2, L}, position), Tensor::from({2, L}, record), 2, 0));
   const auto alone =
-      test::carry_after(built.subject, x.slice(0, 1, 2).slice(1, 0, shorter).packed(), nn::plain_sequence(1, shorter));
+      test::carry_after(subject, x.slice(0, 1, 2).slice(1, 0, shorter).packed(), nn::plain_sequence(1, shorter));
   for (const auto& [key, value] : ragged) {
-    if (name.substr(0, 3) == "mf_" && key.substr(0, 8) == "context.") {
+    if (name.find("mf_") != std::string::npos && key.find("context.") != std::string::npos) {
       continue;  // read by the record's next window only, and this record has ended
     }
     const Tensor row = value.slice(0, 1, 2).packed();

@@ -40,6 +40,7 @@ ModelConfig small_config(const std::vector<std::string>& blocks) {
   config.sublayers["block_state"] = {"block_state", hybrid(nn::BlockStateVariant::kMultiFilter, "s4d")};
   config.sublayers["single"] = {"block_state", hybrid(nn::BlockStateVariant::kSingleHead, "mamba")};
   config.sublayers["multi"] = {"block_state", hybrid(nn::BlockStateVariant::kMultiHead, "s4d")};
+  config.sublayers["filters"] = {"block_state", hybrid(nn::BlockStateVariant::kMultiFilter, "mamba")};
   return config;
 }
 
@@ -289,7 +290,7 @@ TEST_CASE("packed batches have the loss and gradients of separate rows", "[model
 
 TEST_CASE("outputs kept for the second pass change no bit, with room for all or some", "[model]") {
   for (const HeadKind head : {HeadKind::kLanguageModel, HeadKind::kClassify}) {
-    ModelConfig config = small_config({"mamba block_state", "attention gated_mlp", "single s4d multi"});
+    ModelConfig config = small_config({"mamba block_state", "attention gated_mlp", "single s4d multi filters"});
     config.dropout = 0.25;
     const auto model = build(config, head);
     const data::Batch batch = batch_of(ragged_examples(), head);

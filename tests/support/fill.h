@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <tuple>
 #include <vector>
 
 #include "core/base/random.h"
@@ -15,6 +17,17 @@ std::vector<T> random_normal(uint64_t key, int64_t count, double scale = 1, doub
   std::vector<T> values(static_cast<size_t>(count));
   for (T& value : values) {
     value = static_cast<T>(shift + scale * stream.normal());
+  }
+  return values;
+}
+
+/// The same numbers, drawn once a process: for those that run after run of a test asks for, and that would take longer
+/// than the runs. Not for several threads.
+inline const std::vector<double>& shared_normal(uint64_t key, int64_t count, double scale = 1, double shift = 0) {
+  static std::map<std::tuple<uint64_t, int64_t, double, double>, std::vector<double>> drawn;
+  std::vector<double>& values = drawn[{key, count, scale, shift}];
+  if (values.empty()) {
+    values = random_normal<double>(key, count, scale, shift);
   }
   return values;
 }

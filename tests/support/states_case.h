@@ -48,14 +48,14 @@ inline StatesResult run_states(const StatesCase& it, DType activations, Device d
     leaves.emplace_back(tensor, true);
     return leaves.back();
   };
-  const Variable u = leaf("u", {B, L, D}, random_normal<double>(1, B * L * D), true);
+  const Variable u = leaf("u", {B, L, D}, shared_normal(1, B * L * D), true);
   Variable delta, A, b, bias, h;
   Shape state = {D, N};
   if (selective) {
-    delta = leaf("delta", {B, L, D}, random_normal<double>(2, B * L * D, 0.5, -1.5), true);
+    delta = leaf("delta", {B, L, D}, shared_normal(2, B * L * D, 0.5, -1.5), true);
     A = leaf("A", {D, N}, random_uniform<double>(3, D * N, -3, -0.02), false);
-    b = leaf("B", {B, L, N}, random_normal<double>(4, B * L * N), true);
-    bias = leaf("delta_bias", {D}, random_normal<double>(5, D, 0.3, -1), false);
+    b = leaf("B", {B, L, N}, shared_normal(4, B * L * N), true);
+    bias = leaf("delta_bias", {D}, shared_normal(5, D, 0.3, -1), false);
   } else {
     state = {D, N, 2};
     std::vector<double> poles;
@@ -70,7 +70,7 @@ inline StatesResult run_states(const StatesCase& it, DType activations, Device d
   Shape before = state;
   before.insert(before.begin(), B);
   if (initial) {
-    h = leaf("initial", before, random_normal<double>(6, element_count(before)), false);
+    h = leaf("initial", before, shared_normal(6, element_count(before)), false);
   }
   Tensor position;
   if (packed) {
@@ -119,10 +119,8 @@ inline StatesResult run_states(const StatesCase& it, DType activations, Device d
     result.values.push_back(values_of(outputs[i].value()));
     if (count > 0) {
       roots.push_back(outputs[i]);
-      grads.push_back(Tensor::from(outputs[i].shape(), random_normal<double>(20 + i, count))
-                          .to(DType::kFloat32)
-                          .to(exact)
-                          .to(device));
+      grads.push_back(
+          Tensor::from(outputs[i].shape(), shared_normal(20 + i, count)).to(DType::kFloat32).to(exact).to(device));
     }
   }
   backward(roots, grads);
