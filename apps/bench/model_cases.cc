@@ -9,6 +9,7 @@
 #include "core/train/evaluate.h"
 #include "core/train/objective.h"
 #include "core/train/optimizer.h"
+#include "core/train/recorded_gradients.h"
 
 namespace blockstate::apps {
 namespace {
@@ -67,6 +68,7 @@ ModelCase training(const Stack& stack, int64_t batch, int64_t length, int64_t ch
   return {stack.name, "training step", shape_of(batch, length, chunk) + kept, [=](const Bench& bench) {
             const auto model = build(stack, bench);
             train::AdamW optimizer(*model, {});
+            train::RecordedGradients gradients(*model, {});
             const data::Batch tokens = random_batch(batch, length, stack.vocabulary);
             reset_peak_memory(bench.device());
             ModelResult result;
@@ -74,8 +76,7 @@ ModelCase training(const Stack& stack, int64_t batch, int64_t length, int64_t ch
             model::ModelInput input = train::model_input(*model, tokens, true, 0, chunk);
             result.seconds = bench.median_wall(
                 [&] {
-                  const train::PendingLoss loss =
-                      train::accumulate_gradients(*model, tokens, input, {}, {.steps = chunk, .keep = keep << 30});
+                  const train::PendingLoss loss = gradients(tokens, input, {.steps = chunk, .keep = keep << 30});
                   optimizer.start_step(1);
                   optimizer.clear_gradients();
                   input = train::model_input(*model, tokens, true, 0, chunk);
@@ -140,6 +141,7 @@ std::vector<ModelCase> model_cases(Device device) {
             training(mamba, 1, 16384, 2048, 3), prefill(mamba, 16384, 2048, 3), generation(mamba, 1, 128, 64)};
   }
   constexpr int64_t kMillion = 1 << 20;
+  const Stack tiny{"mamba d64 x 4", "mamba * 4", 64, 256};
   const Stack large{"mamba d768 x 24", "mamba * 24", 768, 256};
   const Stack small{"mamba d256 x 8", "mamba * 8", 256, 16};
   const Stack wide{"mamba d512 x 8", "mamba * 8", 512, 16};
@@ -151,6 +153,7 @@ std::vector<ModelCase> model_cases(Device device) {
           training(small, 64, 1024, 0, 10),
           training(hybrid, 64, 1024, 0, 10),
           training(attention, 64, 1024, 0, 10),
+          training(tiny, 4, 512, 0, 100),
           training(small, 1, kMillion, 1 << 17, 5),
           training(small, 1, kMillion, 1 << 17, 5, 7),
           training(hybrid, 1, kMillion, 1 << 17, 3),
