@@ -78,7 +78,8 @@ PendingLoss RecordedGradients::operator()(const data::Batch& batch, const model:
 
 /// Where recordings hold memory that a step needs, they go.
 PendingLoss RecordedGradients::run(const data::Batch& batch, const model::ModelInput& input, const Chunking& chunking) {
-  const bool can_begin_again = record_ && no_gradients();
+  const bool can_begin_again = no_gradients() && std::any_of(shapes_.begin(), shapes_.end(),
+                                                             [](const Shape& shape) { return shape.graph != nullptr; });
   try {
     return accumulate_gradients(model_, batch, input, objective_, chunking);
   } catch (const OutOfMemory&) {
