@@ -151,6 +151,9 @@ std::byte* take_memory(const Exec& exec, int64_t bytes) {
   for (int attempt = 0; attempt < 2; ++attempt) {
     const cudaError_t status = cudaMallocAsync(&memory, static_cast<size_t>(bytes > 0 ? bytes : 1), stream_of(exec));
     if (status == cudaSuccess) {
+      if (MemoryNeeds* needs = MemoryNeeds::watching()) {
+        needs->took(static_cast<std::byte*>(memory), bytes);
+      }
       return static_cast<std::byte*>(memory);
     }
     cudaGetLastError();
@@ -169,6 +172,9 @@ void give_memory(const Exec& exec, std::byte* memory) {
   if (StreamGraph::recording_ != nullptr) {
     StreamGraph::recording_->others.push_back(memory);
     return;
+  }
+  if (MemoryNeeds* needs = MemoryNeeds::watching()) {
+    needs->gave(memory);
   }
   cudaFreeAsync(memory,
                 stream_of(exec));  // an earlier error of the stream would come back here: it is reported elsewhere

@@ -27,7 +27,8 @@ void reset_peak_memory(const Exec&) {}
 int64_t free_memory(const Exec&) { return 0; }
 void release_memory(const Exec&) {}
 GraphMemory& GraphMemory::of(const Exec&) { fail(kMissing); }
-void GraphMemory::reserve(int64_t) { fail(kMissing); }
+void GraphMemory::plan(const MemoryNeeds&) { fail(kMissing); }
+void MemoryNeeds::watch(const std::function<void()>&) { fail(kMissing); }
 struct StreamGraph::Arena {};
 StreamGraph::StreamGraph(const Exec& exec) : exec_(exec) { fail(kMissing); }
 StreamGraph::~StreamGraph() = default;

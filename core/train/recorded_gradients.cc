@@ -4,13 +4,11 @@
 #include <algorithm>
 
 #include "core/tensor/recording.h"
-#include "kernels/graph_memory.h"
 
 namespace blockstate::train {
 namespace {
 
 constexpr size_t kShapes = 4;  // that are remembered, recorded or not
-constexpr int64_t kWarmUps = 2;
 
 }  // namespace
 
@@ -55,18 +53,16 @@ PendingLoss RecordedGradients::operator()(const data::Batch& batch, const model:
     return run(batch, input, chunking);
   }
   Shape& shape = shape_of(batch, input);
-  if (shape.seen++ < kWarmUps) {
-    return measured_run(shape, batch, input);
-  }
-  if (!shape.graph && !record(shape, batch, input)) {
+  ++shape.seen;
+  if (shape.seen == 1 || shape.too_large) {
     return run(batch, input, chunking);
   }
-  check_targets(batch.targets, model_.shape().outputs);
-  shape.batch.targets.copy_from(batch.targets);
-  if (input.tokens.defined()) {
-    shape.input.tokens.copy_from(input.tokens);
-  } else {
-    shape.input.frames.copy_from(input.frames);
+  fill(shape, batch, input);
+  if (shape.seen == 2) {
+    return watched_run(shape);
+  }
+  if (!shape.graph && !record(shape)) {
+    return run(batch, input, chunking);
   }
   shape.graph->launch();
   for (size_t i = 0; i < parameters_.size(); ++i) {
@@ -91,30 +87,41 @@ PendingLoss RecordedGradients::run(const data::Batch& batch, const model::ModelI
   return accumulate_gradients(model_, batch, input, objective_, chunking);
 }
 
-PendingLoss RecordedGradients::measured_run(Shape& shape, const data::Batch& batch, const model::ModelInput& input) {
-  const int64_t before = memory_statistics(model_.device()).in_use;
-  PendingLoss loss = run(batch, input, {});
-  shape.bytes = std::max(shape.bytes, memory_statistics(model_.device()).peak - before);
+/// Brings a batch to where the shape's graph reads it.
+void RecordedGradients::fill(Shape& shape, const data::Batch& batch, const model::ModelInput& input) const {
+  check_targets(batch.targets, model_.shape().outputs);
+  if (!shape.batch.targets.defined()) {
+    shape.batch.targets = batch.targets.to(model_.device());
+    shape.batch.target_count = batch.target_count;
+    shape.input = input;
+    shape.input.tokens = input.tokens.defined() ? input.tokens.clone() : Tensor();
+    shape.input.frames = input.frames.defined() ? input.frames.clone() : Tensor();
+    return;
+  }
+  shape.batch.targets.copy_from(batch.targets);
+  if (input.tokens.defined()) {
+    shape.input.tokens.copy_from(input.tokens);
+  } else {
+    shape.input.frames.copy_from(input.frames);
+  }
+}
+
+PendingLoss RecordedGradients::watched_run(Shape& shape) {
+  PendingLoss loss;
+  forget_derived();
+  shape.needs.watch([&] { loss = run(shape.batch, shape.input, {}); });
+  // Beside its recording there must be room for a step as large that is not recorded, and to validate.
+  shape.too_large = shape.needs.bytes() > free_memory(model_.device()) / 2;
   return loss;
 }
 
-bool RecordedGradients::record(Shape& shape, const data::Batch& batch, const model::ModelInput& input) {
-  // Beside its recording there must be room for a step as large that is not recorded, and to validate.
-  shape.too_large = shape.too_large || shape.bytes > free_memory(model_.device()) / 2;
-  if (shape.too_large) {
-    return false;
-  }
-  shape.batch.targets = batch.targets.to(model_.device());
-  shape.batch.target_count = batch.target_count;
-  shape.input = input;
-  shape.input.tokens = input.tokens.defined() ? input.tokens.clone() : Tensor();
-  shape.input.frames = input.frames.defined() ? input.frames.clone() : Tensor();
+bool RecordedGradients::record(Shape& shape) {
   const kernels::cuda::Exec exec = kernels::cuda::exec(model_.device().index);
   // What is derived from parameters must be derived in each replay, and its place is then the graph's.
   forget_derived();
   try {
     shape.graph = std::make_unique<kernels::cuda::StreamGraph>(exec);
-    kernels::cuda::GraphMemory::of(exec).reserve(shape.bytes);
+    kernels::cuda::GraphMemory::of(exec).plan(shape.needs);
     shape.graph->record(
         [&] { shape.loss = accumulate_gradients(model_, shape.batch, shape.input, objective_).parts.front(); });
   } catch (const Error&) {
@@ -144,7 +151,9 @@ void RecordedGradients::give_up() {
   }
   forget_derived();
   for (Shape& shape : shapes_) {
-    shape = {};
+    shape.graph.reset();
+    shape.gradients.clear();
+    shape.loss = Tensor();
   }
 }
 

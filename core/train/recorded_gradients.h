@@ -7,15 +7,17 @@
 
 #include "core/train/objective.h"
 #include "kernels/cuda_exec.h"
+#include "kernels/graph_memory.h"
 
 namespace blockstate::train {
 
 /// accumulate_gradients of step after step. On a GPU, steps of the same shape are recorded once and replayed, at a
 /// fraction of the launches' cost: a small model waits for those. Values are the same to the bit.
 ///
-/// The first steps of a shape run as ever, so that everything kept for later ones is there. Steps go on doing so where
-/// they are chunked, padded or packed, draw random numbers, need a large part of the memory (launches are no matter
-/// then), or do something that needs the host, which the recording finds out.
+/// The first step of a shape runs as ever, so that everything kept for later ones is there, and the second is watched
+/// for the memory it takes. Steps go on running as ever where they are chunked, padded or packed, draw random numbers,
+/// need a large part of the memory (launches are no matter then), or do something that needs the host, which the
+/// recording finds out.
 class RecordedGradients {
  public:
   /// `record` false: never. Parameters must stay where they are; their values may change.
@@ -33,9 +35,9 @@ class RecordedGradients {
   struct Shape {
     std::vector<std::vector<int64_t>> sizes;
     int64_t seen = 0;
-    int64_t bytes = 0;  ///< that a step takes at most
     bool too_large = false;
-    // Once it is recorded: what a replay reads and writes.
+    kernels::cuda::MemoryNeeds needs;
+    // What a replay reads and writes.
     data::Batch batch;
     model::ModelInput input;
     std::vector<Tensor> gradients;
@@ -46,9 +48,10 @@ class RecordedGradients {
   bool may_replay(const data::Batch& batch, const model::ModelInput& input, const Chunking& chunking) const;
   Shape& shape_of(const data::Batch& batch, const model::ModelInput& input);
   PendingLoss run(const data::Batch& batch, const model::ModelInput& input, const Chunking& chunking);
-  PendingLoss measured_run(Shape& shape, const data::Batch& batch, const model::ModelInput& input);
+  void fill(Shape& shape, const data::Batch& batch, const model::ModelInput& input) const;
+  PendingLoss watched_run(Shape& shape);
   /// False where it cannot be.
-  bool record(Shape& shape, const data::Batch& batch, const model::ModelInput& input);
+  bool record(Shape& shape);
   bool no_gradients() const;
   void forget_derived();
   /// Nothing is recorded any more, and no recordings and no gradients are left.
