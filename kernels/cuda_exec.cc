@@ -6,10 +6,12 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <map>
+#include <exception>
 #include <mutex>
+#include <vector>
 
 #include "core/base/check.h"
+#include "kernels/graph_memory.h"
 
 namespace blockstate::kernels::cuda {
 namespace {
@@ -38,6 +40,14 @@ int64_t pool_bytes(const Exec& exec, cudaMemPoolAttr attribute) {
   uint64_t bytes = 0;
   check(cudaMemPoolGetAttribute(pool_of(exec), attribute, &bytes), "read the memory pool");
   return static_cast<int64_t>(bytes);
+}
+
+thread_local bool host_is_out_of_reach = false;  // while this thread records a graph
+
+/// A graph would do again what the host did once: copy what lay in its memory then, or wait for nothing.
+void check_host_in_reach(const char* what) {
+  require(!host_is_out_of_reach, "while a graph is recorded the GPU cannot be ", what,
+          ": what depends on values in the host's memory cannot be repeated");
 }
 
 Exec make_exec(int device) {
@@ -120,53 +130,30 @@ Exec exec(int device) {
   return made[device];
 }
 
-void synchronize(const Exec& exec) { check(cudaStreamSynchronize(stream_of(exec)), "finish the work of the GPU"); }
+void synchronize(const Exec& exec) {
+  check_host_in_reach("waited for");
+  check(cudaStreamSynchronize(stream_of(exec)), "finish the work of the GPU");
+}
 
-/// Blocks by size, free ones to be handed out again. Allocating nodes in the graph itself would cost a launch each.
+/// Of one recording.
 struct StreamGraph::Arena {
-  std::multimap<int64_t, std::byte*> free;
-  std::map<std::byte*, int64_t> blocks;
-
-  ~Arena() {
-    for (const auto& [memory, bytes] : blocks) {
-      cudaFree(memory);
-    }
-  }
-  std::byte* take(int64_t bytes) {
-    const auto found = free.lower_bound(bytes);
-    if (found != free.end() && found->first <= 2 * bytes + 4096) {
-      std::byte* memory = found->second;
-      free.erase(found);
-      return memory;
-    }
-    void* memory = nullptr;
-    if (cudaMalloc(&memory, static_cast<size_t>(bytes)) != cudaSuccess) {
-      cudaGetLastError();
-      return nullptr;
-    }
-    blocks[static_cast<std::byte*>(memory)] = bytes;
-    return static_cast<std::byte*>(memory);
-  }
-  bool give(std::byte* memory) {
-    const auto found = blocks.find(memory);
-    if (found == blocks.end()) {
-      return false;
-    }
-    free.emplace(found->second, memory);
-    return true;
-  }
+  GraphMemory& memory;
+  std::vector<std::byte*> others;  ///< given back in the body but not taken there: the graph must not free them
 };
 
 thread_local StreamGraph::Arena* StreamGraph::recording_ = nullptr;
 
 std::byte* take_memory(const Exec& exec, int64_t bytes) {
   if (StreamGraph::recording_ != nullptr) {
-    return StreamGraph::recording_->take(bytes > 0 ? bytes : 1);
+    return StreamGraph::recording_->memory.take(bytes);
   }
   void* memory = nullptr;
   for (int attempt = 0; attempt < 2; ++attempt) {
     const cudaError_t status = cudaMallocAsync(&memory, static_cast<size_t>(bytes > 0 ? bytes : 1), stream_of(exec));
     if (status == cudaSuccess) {
+      if (MemoryNeeds* needs = MemoryNeeds::watching()) {
+        needs->took(static_cast<std::byte*>(memory), bytes);
+      }
       return static_cast<std::byte*>(memory);
     }
     cudaGetLastError();
@@ -179,8 +166,15 @@ std::byte* take_memory(const Exec& exec, int64_t bytes) {
 }
 
 void give_memory(const Exec& exec, std::byte* memory) {
-  if (StreamGraph::recording_ != nullptr && StreamGraph::recording_->give(memory)) {
+  if (GraphMemory::of(exec).give(memory)) {
     return;
+  }
+  if (StreamGraph::recording_ != nullptr) {
+    StreamGraph::recording_->others.push_back(memory);
+    return;
+  }
+  if (MemoryNeeds* needs = MemoryNeeds::watching()) {
+    needs->gave(memory);
   }
   cudaFreeAsync(memory,
                 stream_of(exec));  // an earlier error of the stream would come back here: it is reported elsewhere
@@ -205,36 +199,50 @@ int64_t free_memory(const Exec& exec) {
 
 void release_memory(const Exec& exec) { cudaMemPoolTrimTo(pool_of(exec), 0); }
 
-StreamGraph::StreamGraph(const Exec& exec) : exec_(exec), arena_(std::make_unique<Arena>()) {}
+StreamGraph::StreamGraph(const Exec& exec)
+    : exec_(exec), arena_(std::make_unique<Arena>(Arena{GraphMemory::of(exec), {}})) {
+  arena_->memory.enter(exec);
+}
 
 StreamGraph::~StreamGraph() {
   cudaStreamSynchronize(stream_of(exec_));  // its memory must not go while it runs
   if (executable_ != nullptr) {
     cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(executable_));
   }
+  arena_->memory.leave();
 }
 
 void StreamGraph::record(const std::function<void()>& body) {
   require(executable_ == nullptr, "a graph is recorded once");
+  synchronize(exec_);  // what was freed on the stream can then serve the graph
   check(cudaStreamBeginCapture(stream_of(exec_), cudaStreamCaptureModeRelaxed), "begin a graph");
   cudaGraph_t graph = nullptr;
+  std::exception_ptr problem;
   recording_ = arena_.get();
+  host_is_out_of_reach = true;
   try {
     body();
-    recording_ = nullptr;
   } catch (...) {
-    recording_ = nullptr;
-    cudaStreamEndCapture(stream_of(exec_), &graph);
-    if (graph != nullptr) {
-      cudaGraphDestroy(graph);
-    }
-    throw;
+    problem = std::current_exception();
   }
-  check(cudaStreamEndCapture(stream_of(exec_), &graph), "end a graph");
+  recording_ = nullptr;
+  host_is_out_of_reach = false;
+  const cudaError_t ended = cudaStreamEndCapture(stream_of(exec_), &graph);
+  for (std::byte* memory : arena_->others) {
+    give_memory(exec_, memory);
+  }
+  arena_->others.clear();
   cudaGraphExec_t made = nullptr;
-  const cudaError_t status = cudaGraphInstantiate(&made, graph, 0);
-  cudaGraphDestroy(graph);
-  check(status, "prepare a graph");
+  const bool whole = !problem && ended == cudaSuccess;
+  const cudaError_t status = whole ? cudaGraphInstantiate(&made, graph, 0) : ended;
+  if (graph != nullptr) {
+    cudaGraphDestroy(graph);
+  }
+  if (problem) {
+    cudaGetLastError();
+    std::rethrow_exception(problem);
+  }
+  check(status, "make a graph");
   executable_ = made;
 }
 
@@ -342,10 +350,12 @@ StagingRing& downloads(const Exec& exec) {
 }  // namespace
 
 void copy_to_device(const Exec& exec, void* to, const void* from, int64_t bytes) {
+  check_host_in_reach("given data of the host");
   uploads(exec).copy(exec, static_cast<std::byte*>(to), static_cast<const std::byte*>(from), bytes);
 }
 
 void copy_to_host(const Exec& exec, void* to, const void* from, int64_t bytes) {
+  check_host_in_reach("asked for data");
   if (bytes <= StagingRing::kSlotBytes) {
     downloads(exec).copy_back(exec, to, from, bytes);
     return;

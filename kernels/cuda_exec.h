@@ -59,8 +59,8 @@ class StreamGraph {
   ~StreamGraph();
   StreamGraph(const StreamGraph&) = delete;
   StreamGraph& operator=(const StreamGraph&) = delete;
-  /// Records what `body` puts on the stream without doing it. Memory that the body takes stays with the graph, so it
-  /// must be given back in the body, which must not wait for the device or copy to or from the host.
+  /// Records what `body` puts on the stream without doing it. Error where it waits for the device, or copies to or from
+  /// the host. Memory taken in it that outlives it holds a launch's results, until any graph of the device runs again.
   void record(const std::function<void()>& body);
   void launch();
 

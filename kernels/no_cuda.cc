@@ -4,6 +4,7 @@
 #include "kernels/attention_range.h"
 #include "kernels/copy.h"
 #include "kernels/cuda_exec.h"
+#include "kernels/graph_memory.h"
 #include "kernels/selective_scan.h"
 
 namespace blockstate::kernels::cuda {
@@ -25,6 +26,9 @@ MemoryUse memory_use(const Exec&) { return {}; }
 void reset_peak_memory(const Exec&) {}
 int64_t free_memory(const Exec&) { return 0; }
 void release_memory(const Exec&) {}
+GraphMemory& GraphMemory::of(const Exec&) { fail(kMissing); }
+void GraphMemory::plan(const MemoryNeeds&) { fail(kMissing); }
+void MemoryNeeds::watch(const std::function<void()>&) { fail(kMissing); }
 struct StreamGraph::Arena {};
 StreamGraph::StreamGraph(const Exec& exec) : exec_(exec) { fail(kMissing); }
 StreamGraph::~StreamGraph() = default;

@@ -9,6 +9,7 @@
 #include "core/train/evaluate.h"
 #include "core/train/objective.h"
 #include "core/train/optimizer.h"
+#include "core/train/recorded_gradients.h"
 
 namespace blockstate::apps {
 namespace {
@@ -78,6 +79,7 @@ ModelCase training(const Stack& stack, int64_t batch, int64_t length, int64_t ch
             const auto model = build(stack, bench);
             model->set_recompute(twice.recompute);
             train::AdamW optimizer(*model, {});
+            train::RecordedGradients gradients(*model, {});
             const data::Batch tokens = random_batch(batch, length, stack.vocabulary);
             reset_peak_memory(bench.device());
             ModelResult result;
@@ -85,8 +87,7 @@ ModelCase training(const Stack& stack, int64_t batch, int64_t length, int64_t ch
             model::ModelInput input = train::model_input(*model, tokens, true, 0, chunk);
             result.seconds = bench.median_wall(
                 [&] {
-                  const train::PendingLoss loss = train::accumulate_gradients(
-                      *model, tokens, input, {}, {.steps = chunk, .keep = twice.keep << 20});
+                  const train::PendingLoss loss = gradients(tokens, input, {.steps = chunk, .keep = twice.keep << 20});
                   optimizer.start_step(1);
                   optimizer.clear_gradients();
                   input = train::model_input(*model, tokens, true, 0, chunk);
@@ -151,6 +152,7 @@ std::vector<ModelCase> model_cases(Device device) {
             training(mamba, 1, 16384, 2048, 3), prefill(mamba, 16384, 2048, 3), generation(mamba, 1, 128, 64)};
   }
   constexpr int64_t kMillion = 1 << 20;
+  const Stack tiny{"mamba d64 x 4", "mamba * 4", 64, 256};
   const Stack large{"mamba d768 x 24", "mamba * 24", 768, 256};
   const Stack small{"mamba d256 x 8", "mamba * 8", 256, 16};
   const Stack wide{"mamba d512 x 8", "mamba * 8", 512, 16};
@@ -164,6 +166,7 @@ std::vector<ModelCase> model_cases(Device device) {
           training(small, 64, 1024, 0, 10, {.recompute = model::Recompute::kAll}),
           training(hybrid, 64, 1024, 0, 10),
           training(attention, 64, 1024, 0, 10),
+          training(tiny, 4, 512, 0, 100),
           training(small, 1, kMillion, 1 << 17, 5),
           training(small, 1, kMillion, 1 << 17, 5, {.keep = 7 << 10}),
           training(hybrid, 1, kMillion, 1 << 17, 3),

@@ -50,7 +50,7 @@ Keeping room_to_keep(int64_t all, int64_t little) {
   return Keeping::kNothing;
 }
 
-bool will_repeat() { return KeepScope::current_.kept != nullptr && KeepScope::current_.room != nullptr; }
+bool will_repeat() { return KeepScope::current_.target != nullptr; }
 
 void keep_outputs(std::string_view op, std::vector<Tensor> outputs) {
   if (Kept* const target = KeepScope::current_.target) {

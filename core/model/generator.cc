@@ -5,6 +5,7 @@
 
 #include "core/autograd/ops.h"
 #include "core/tensor/place.h"
+#include "core/tensor/recording.h"
 #include "kernels/argmax.h"
 
 namespace blockstate::model {
@@ -91,7 +92,7 @@ Tensor Generator::best() const {
 Tensor Generator::advance() {
   GradMode off(false);
   place_positions();
-  const bool can_repeat = model_.device().kind == DeviceKind::kCuda && model_.steps_repeat();
+  const bool can_repeat = may_record(model_.device()) && model_.steps_repeat();
   if (!fixed_) {
     const nn::CarryMap before = carry_;
     logits_ = forward();

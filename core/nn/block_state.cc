@@ -116,7 +116,7 @@ Variable BlockState::previous_window_context(const Variable& x, const Variable& 
   if (needed > 0) {
     const bool all = needed == sequence.length();
     states = ssms_[0]->states_at_window_ends(all ? x : ops::slice(x, 1, 0, needed),
-                                             all ? sequence : sequence.slice(0, needed), W, carry.child("ssm"));
+                                             all ? sequence : sequence.first(needed), W, carry.child("ssm"));
   }
   const int64_t groups = needed > 0 ? states.size(1) : 0;
   if (groups > 0) {
@@ -137,15 +137,15 @@ Variable BlockState::previous_window_context(const Variable& x, const Variable& 
 }
 
 Tensor BlockState::context_numbers(int64_t batch, int64_t contexts, Device device) {
-  const Shape shape = {batch, contexts};
-  if (!numbers_.defined() || numbers_.shape() != shape || numbers_.device() != device) {
-    Tensor numbers = Tensor::empty(shape, DType::kInt64);
-    for (int64_t i = 0; i < numbers.elements(); ++i) {
-      numbers.data<int64_t>()[i] = i % config_.states;
+  Tensor& numbers = numbers_[{batch, contexts}];
+  if (!numbers.defined() || numbers.device() != device) {
+    Tensor made = Tensor::empty({batch, contexts}, DType::kInt64);
+    for (int64_t i = 0; i < made.elements(); ++i) {
+      made.data<int64_t>()[i] = i % config_.states;
     }
-    numbers_ = numbers.to(device);
+    numbers = made.to(device);
   }
-  return numbers_;
+  return numbers;
 }
 
 int64_t BlockState::carry_bytes(int64_t length, DType activations) const {

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <functional>
+#include <map>
+#include <utility>
 
 #include "core/config/visitor.h"
 #include "core/nn/attention.h"
@@ -53,7 +55,8 @@ class BlockState : public Sublayer {
  private:
   Variable same_window_context(const Variable& x, const Variable& q, const Sequence& sequence, const Carry& carry);
   Variable previous_window_context(const Variable& x, const Variable& q, const Sequence& sequence, const Carry& carry);
-  /// (B, contexts): 0 .. states - 1 over and over. Kept: all chunks but the last ask for the same.
+  /// (B, contexts): 0 .. states - 1 over and over. Kept for each shape: all chunks but the last ask for the same, and a
+  /// recorded step goes on reading them.
   Tensor context_numbers(int64_t batch, int64_t contexts, Device device);
   Variable attend(const Variable& q, const Variable& k, const Variable& v, const ops::AttentionRange& range) const;
 
@@ -66,7 +69,7 @@ class BlockState : public Sublayer {
   Linear* context_q_;
   Linear* out_proj_;
   Variable readout_, context_ids_;  // MF only
-  Tensor numbers_;
+  std::map<std::pair<int64_t, int64_t>, Tensor> numbers_;
 };
 
 }  // namespace blockstate::nn

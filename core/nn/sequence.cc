@@ -54,4 +54,16 @@ Sequence Sequence::slice(int64_t begin, int64_t stop, Device device) const {
   return part;
 }
 
+Sequence Sequence::first(int64_t steps) const {
+  if (!uniform) {
+    return slice(0, steps);
+  }
+  Sequence part = *this;
+  for (Tensor* tensor : {&part.position, &part.record, &part.host_position, &part.host_record}) {
+    *tensor = tensor->slice(1, 0, steps).packed();
+  }
+  part.end = part.known = Tensor();
+  return part;
+}
+
 }  // namespace blockstate::nn

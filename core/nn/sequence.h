@@ -33,6 +33,9 @@ struct Sequence {
   /// Steps [begin, stop) of the chunk, on the same device or another.
   Sequence slice(int64_t begin, int64_t stop) const { return slice(begin, stop, position.device()); }
   Sequence slice(int64_t begin, int64_t stop, Device device) const;
+  /// The first steps, for whoever keeps no carry: without `end` and `known`. Where the sequence is uniform nothing goes
+  /// to the device.
+  Sequence first(int64_t steps) const;
 };
 
 /// Derives end, known and uniform. position and record are (B, L) int64 on the CPU.

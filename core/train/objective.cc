@@ -41,19 +41,26 @@ model::ModelInput slice_steps(const model::Model& model, const model::ModelInput
   return part;
 }
 
+void check_targets(const Tensor& targets, int64_t outputs) { check_ids("target", targets, outputs); }
+
 LossResult loss_of_logits(const Variable& logits, const Tensor& targets, const Objective& objective,
                           int64_t target_count) {
   const Variable rows = ops::reshape(logits, {-1, logits.size(-1)});
   const Tensor flat = targets.reshape({-1});
-  check_ids("target", flat, rows.size(1));
+  const bool on_host = flat.device().kind == DeviceKind::kCpu;
+  if (on_host) {
+    check_targets(flat, rows.size(1));
+  }
   const Variable row_loss = ops::cross_entropy(rows, flat.to(rows.value().device()), objective.label_smoothing);
   LossResult result;
   result.loss =
       ops::scale(ops::weighted_sum(row_loss, Tensor()), 1.0 / static_cast<double>(std::max<int64_t>(1, target_count)));
   result.logits = rows.value();
   result.row_loss = row_loss.value();
-  const int64_t* target = flat.data<int64_t>();
-  result.targets = std::count_if(target, target + flat.elements(), [](int64_t t) { return t >= 0; });
+  if (on_host) {
+    const int64_t* target = flat.data<int64_t>();
+    result.targets = std::count_if(target, target + flat.elements(), [](int64_t t) { return t >= 0; });
+  }
   return result;
 }
 

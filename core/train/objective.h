@@ -30,7 +30,11 @@ model::ModelInput model_input(const model::Model& model, const data::Batch& batc
 /// Steps [begin, end) of an input, a chunk, on the model's device.
 model::ModelInput slice_steps(const model::Model& model, const model::ModelInput& input, int64_t begin, int64_t end);
 
-/// Sum of the row losses of logits (..., outputs) against targets (...), divided by `target_count`.
+/// Error where a target is none of the model's outputs.
+void check_targets(const Tensor& targets, int64_t outputs);
+
+/// Sum of the row losses of logits (..., outputs) against targets (...), divided by `target_count`. Targets that lie on
+/// a GPU have been checked, and are not counted.
 LossResult loss_of_logits(const Variable& logits, const Tensor& targets, const Objective& objective,
                           int64_t target_count);
 

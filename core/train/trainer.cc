@@ -19,14 +19,14 @@ Trainer::Trainer(const model::Model& model, const Objective& objective, const Tr
                  data::Loader& loader, std::function<Evaluation()> evaluate, const CheckpointStore& store,
                  config::Value model_config, TrainerObserver observer)
     : model_(model),
-      objective_(objective),
       options_(options),
       loader_(loader),
       evaluate_(std::move(evaluate)),
       store_(store),
       model_config_(std::move(model_config)),
       observer_(std::move(observer)),
-      optimizer_(model, options.optimizer) {
+      optimizer_(model, options.optimizer),
+      gradients_(model, objective, options.record) {
   require(options.length.length_start % model.stride() == 0, "train.length_start = ", options.length.length_start,
           " must be a multiple of the model's stride, ", model.stride(), " steps");
   require(options.length.length_start == 0 || model.shape().head != model::HeadKind::kClassify,
@@ -96,7 +96,7 @@ void Trainer::one_step(StepEvent& event) {
   try {
     std::vector<PendingLoss> losses;
     for (const auto& [batch, input] : current.groups) {
-      losses.push_back(accumulate_gradients(model_, batch, input, objective_, options_.chunking));
+      losses.push_back(gradients_(batch, input, options_.chunking));
     }
     optimizer_.start_step(schedule_factor(options_.schedule, state_.step, options_.steps));
     optimizer_.clear_gradients();

@@ -11,6 +11,7 @@
 #include "core/train/checkpoint.h"
 #include "core/train/evaluate.h"
 #include "core/train/optimizer.h"
+#include "core/train/recorded_gradients.h"
 #include "core/train/schedule.h"
 
 namespace blockstate::train {
@@ -24,6 +25,7 @@ struct TrainerOptions {
   int64_t eval_every = 0;  ///< steps; 0: only at the end
   int64_t save_every = 0;  ///< steps; 0: only at the end (and when stopped)
   uint64_t seed = 0;
+  bool record = true;  ///< steps that repeat, on a GPU (RecordedGradients)
 };
 
 /// One optimiser step, as the log and the progress display see it.
@@ -98,7 +100,6 @@ class Trainer {
   void save();
 
   const model::Model& model_;
-  Objective objective_;
   TrainerOptions options_;
   data::Loader& loader_;
   std::function<Evaluation()> evaluate_;
@@ -106,6 +107,7 @@ class Trainer {
   config::Value model_config_;
   TrainerObserver observer_;
   AdamW optimizer_;
+  RecordedGradients gradients_;
   std::optional<Prepared> next_;  ///< of the next step, made while a GPU works on this one
   TrainState state_;
   TrainSummary summary_;

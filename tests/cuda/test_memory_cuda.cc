@@ -16,5 +16,14 @@ TEST_CASE("a step of training on a GPU takes the memory that was planned", "[cud
   test::check_plan({{"mamba * 8"}, 768, 8, 2048, 0}, device, DType::kBFloat16);
 }
 
+TEST_CASE("steps of training that are recorded take the memory that was planned for one", "[cuda]") {
+  const Device device{DeviceKind::kCuda, 0};
+  for (test::PlannedStep step : test::planned_steps()) {
+    step.d_model = 256;
+    step.batch *= 4;
+    test::check_plan(step, device, DType::kBFloat16, 4);
+  }
+}
+
 }  // namespace
 }  // namespace blockstate

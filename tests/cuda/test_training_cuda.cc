@@ -2,8 +2,11 @@
 // Training on a GPU: the loss curve of the CPU, the bits of not having stopped, and checkpoints that change devices.
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <cstring>
 
+#include "core/train/recorded_gradients.h"
 #include "core/train/trainer.h"
+#include "kernels/cuda_exec.h"
 #include "tests/support/fill.h"
 #include "tests/support/temp_dir.h"
 #include "tests/train/different.h"
@@ -14,11 +17,13 @@ namespace {
 constexpr Device kGpu{DeviceKind::kCuda, 0};
 constexpr int64_t kSteps = 50, kVocabulary = 6;
 
-/// Records whose next symbol follows from the one before but for some noise: there is something to learn.
+/// Records whose next symbol follows from the one before but for some noise: there is something to learn. `even`: of
+/// one length, so that all steps have the same shape.
 class Records : public data::Dataset {
  public:
+  explicit Records(bool even) : even_(even) {}
   int64_t size() const override { return 64; }
-  int64_t length(int64_t index) const override { return 90 + index % 30; }
+  int64_t length(int64_t index) const override { return even_ ? 97 : 90 + index % 30; }
   data::Example get(int64_t index) const override {
     data::Example example;
     example.name = join("record ", index);
@@ -30,6 +35,9 @@ class Records : public data::Dataset {
     }
     return example;
   }
+
+ private:
+  bool even_;
 };
 
 model::ModelConfig mixed_config() {
@@ -47,11 +55,17 @@ struct Report {
   train::NamedTensors parameters, optimizer;
 };
 
+/// Of different lengths and with dropout, or of one length without, and then recorded or not.
+enum class Steps : uint8_t { kVaried, kEven, kRecorded };
+
 /// One process: resumed from the store if there is something, trained until `stop_at` steps are done.
-Report train_once(const std::filesystem::path& run, Device device, DType activations, int64_t stop_at) {
-  const model::Model model(mixed_config(), {.vocabulary = kVocabulary, .outputs = kVocabulary},
+Report train_once(const std::filesystem::path& run, Device device, DType activations, int64_t stop_at,
+                  Steps steps = Steps::kVaried) {
+  model::ModelConfig config = mixed_config();
+  config.dropout = steps == Steps::kVaried ? config.dropout : 0;
+  const model::Model model(config, {.vocabulary = kVocabulary, .outputs = kVocabulary},
                            nn::Initialiser(5, DType::kFloat32, device), activations);
-  data::Loader loader(std::make_shared<Records>(),
+  data::Loader loader(std::make_shared<Records>(steps != Steps::kVaried),
                       {.batch_size = 8, .seed = 11, .batch = {.targets = data::TargetKind::kNextToken}});
   const train::CheckpointStore store(run);
   store.prepare();
@@ -67,6 +81,7 @@ Report train_once(const std::filesystem::path& run, Device device, DType activat
   options.schedule.warmup = 5;
   options.steps = kSteps;
   options.seed = 5;
+  options.record = steps == Steps::kRecorded;
   train::Trainer trainer(model, {}, options, loader, {}, store, config::Value(config::Value::Table()), observer);
   trainer.resume();
   trainer.run(stop);
@@ -74,6 +89,64 @@ Report train_once(const std::filesystem::path& run, Device device, DType activat
   report.parameters = checkpoint.model;
   report.optimizer = checkpoint.optimizer;
   return report;
+}
+
+/// What a run of steps by hand leaves: parameters, losses, and logits of a forward pass between steps.
+struct StepsByHand {
+  std::vector<Tensor> parameters, logits;
+  std::vector<double> losses;
+  int64_t replayed = 0;
+};
+
+data::Batch random_batch(int64_t rows, int64_t length, uint64_t seed, data::TargetKind targets) {
+  std::vector<data::Example> examples(static_cast<size_t>(rows));
+  for (size_t i = 0; i < examples.size(); ++i) {
+    examples[i].name = "random";
+    examples[i].tokens = test::random_ids(seed * 100 + i, length, 0, kVocabulary);
+    examples[i].label = static_cast<int64_t>(seed + i) % kVocabulary;
+  }
+  return data::collate(examples, {.targets = targets});
+}
+
+/// Steps of two shapes in turn.
+StepsByHand steps_by_hand(const std::string& blocks, DType activations, model::HeadKind head, bool record) {
+  model::ModelConfig config = mixed_config();
+  config.dropout = 0;
+  config.blocks = {blocks};
+  config.sublayers["attention"] = {"attention", nn::AttentionConfig{.heads = 2, .position = nn::PositionKind::kT5}};
+  config.sublayers["sh"] = {
+      "block_state",
+      nn::BlockStateConfig{.variant = nn::BlockStateVariant::kSingleHead, .ssm = "mamba", .window = 16, .heads = 2}};
+  const model::Model model(config, {.head = head, .vocabulary = kVocabulary, .outputs = kVocabulary},
+                           nn::Initialiser(5, DType::kFloat32, kGpu), activations);
+  train::AdamW optimizer(model, {.lr = 1e-2});
+  train::RecordedGradients gradients(model, {.label_smoothing = 0.1}, record);
+  StepsByHand found;
+  for (int64_t step = 0; step < 12; ++step) {
+    const data::Batch batch = random_batch(step % 2 == 0 ? 4 : 3, step % 2 == 0 ? 65 : 98, static_cast<uint64_t>(step),
+                                           train::target_kind(head));
+    optimizer.clear_gradients();
+    const train::PendingLoss loss = gradients(batch, train::model_input(model, batch, true, 0), {});
+    optimizer.step(1);
+    found.losses.push_back(loss.wait());
+    if (step % 3 == 0) {  // leaves rounded parameters behind
+      GradMode off(false);
+      found.logits.push_back(model.forward(train::model_input(model, batch, false, 0)).value().to(Device{}));
+    }
+  }
+  for (const nn::Parameter& parameter : model.parameters()) {
+    found.parameters.push_back(parameter.variable.value().to(Device{}));
+  }
+  found.replayed = gradients.replayed();
+  return found;
+}
+
+bool same_bits(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const Tensor& left, const Tensor& right) {
+    return left.shape() == right.shape() && left.dtype() == right.dtype() &&
+           std::memcmp(left.bytes(), right.bytes(), static_cast<size_t>(left.elements() * dtype_size(left.dtype()))) ==
+               0;
+  });
 }
 
 }  // namespace
@@ -114,6 +187,69 @@ TEST_CASE("a checkpoint of one device is continued on the other", "[cuda][traini
   for (size_t i = 0; i < back.losses.size(); ++i) {
     CHECK(back.losses[i] == Approx(whole.losses[40 + i]).epsilon(1e-3));
   }
+}
+
+TEST_CASE("steps that are recorded and replayed give the bits of steps that are not", "[cuda][training]") {
+  for (const std::string blocks : {"mamba block_state gated_mlp", "attention s4d sh mlp"}) {
+    for (const DType activations : {DType::kFloat32, DType::kBFloat16}) {
+      CAPTURE(blocks, static_cast<int>(activations));
+      const auto head = model::HeadKind::kLanguageModel;
+      const StepsByHand plain = steps_by_hand(blocks, activations, head, false);
+      const StepsByHand recorded = steps_by_hand(blocks, activations, head, true);
+      CHECK(plain.replayed == 0);
+      CHECK(recorded.replayed == 8);  // of each shape the third step and those after it
+      CHECK(recorded.losses == plain.losses);
+      CHECK(same_bits(recorded.logits, plain.logits));
+      CHECK(same_bits(recorded.parameters, plain.parameters));
+      CHECK_FALSE(same_bits(recorded.logits, std::vector<Tensor>(plain.logits.rbegin(), plain.logits.rend())));
+    }
+  }
+}
+
+TEST_CASE("a step that needs the host is not recorded, and its bits are the same", "[cuda][training]") {
+  const auto head = model::HeadKind::kClassify;
+  const StepsByHand plain = steps_by_hand("mamba", DType::kBFloat16, head, false);
+  const StepsByHand tried = steps_by_hand("mamba", DType::kBFloat16, head, true);
+  CHECK(tried.replayed == 0);
+  CHECK(tried.losses == plain.losses);
+  CHECK(same_bits(tried.parameters, plain.parameters));
+}
+
+TEST_CASE("a recording that waits for the device or copies from the host is an error", "[cuda]") {
+  const kernels::cuda::Exec exec = kernels::cuda::exec(0);
+  const Tensor here = Tensor::zeros({4}, DType::kFloat32);
+  Tensor there = Tensor::zeros({4}, DType::kFloat32, kGpu);
+  CHECK_THROWS_WITH(kernels::cuda::StreamGraph(exec).record([&] { there.copy_from(here); }), Catch::Contains("host"));
+  CHECK_THROWS_WITH(kernels::cuda::StreamGraph(exec).record([&] { there.slice(0, 0, 1).item(); }),
+                    Catch::Contains("recorded"));
+  CHECK_THROWS_WITH(kernels::cuda::StreamGraph(exec).record([&] { kernels::cuda::synchronize(exec); }),
+                    Catch::Contains("waited"));
+  Tensor result;
+  {
+    kernels::cuda::StreamGraph graph(exec);
+    const int64_t before = memory_statistics(kGpu).in_use;
+    graph.record([&] { result = there.clone().clone(); });
+    CHECK(memory_statistics(kGpu).in_use > before);
+    there.fill(3);
+    graph.launch();
+    CHECK(result.slice(0, 3, 4).item() == 3);
+  }
+  const int64_t held = memory_statistics(kGpu).in_use;
+  result = Tensor();
+  kernels::cuda::synchronize(exec);
+  CHECK(memory_statistics(kGpu).in_use < held);
+}
+
+TEST_CASE("training whose steps are recorded can be stopped and gone on with", "[cuda][training]") {
+  const test::TempDir folder;
+  const Report plain = train_once(folder.path() / "plain", kGpu, DType::kBFloat16, kSteps, Steps::kEven);
+  const Report whole = train_once(folder.path() / "whole", kGpu, DType::kBFloat16, kSteps, Steps::kRecorded);
+  train_once(folder.path() / "parts", kGpu, DType::kBFloat16, 17, Steps::kRecorded);
+  const Report last = train_once(folder.path() / "parts", kGpu, DType::kBFloat16, kSteps, Steps::kRecorded);
+  CHECK(test::different(whole.parameters, plain.parameters) == 0);
+  CHECK(test::different(last.parameters, plain.parameters) == 0);
+  CHECK(test::different(last.optimizer, plain.optimizer) == 0);
+  CHECK(whole.losses == plain.losses);
 }
 
 }  // namespace blockstate

@@ -9,8 +9,8 @@
 
 #include "core/base/random.h"
 #include "core/train/memory_plan.h"
-#include "core/train/objective.h"
 #include "core/train/optimizer.h"
+#include "core/train/recorded_gradients.h"
 
 namespace blockstate::test {
 
@@ -47,8 +47,8 @@ inline std::unique_ptr<model::Model> planned_model(const PlannedStep& step, Devi
   return model;
 }
 
-/// The peak of a step, parameters and optimiser included, is within 10 % of the plan. Returns it.
-inline double check_plan(const PlannedStep& step, Device device, DType activations) {
+/// The peak of `steps` steps, parameters and optimiser included, is within 10 % of the plan. Returns it.
+inline double check_plan(const PlannedStep& step, Device device, DType activations, int steps = 1) {
   const int64_t before = memory_statistics(device).in_use;
   const auto model = planned_model(step, device, activations);
   const train::MemoryPlan plan = train::plan_memory(*model, step.batch, step.length, step.chunk);
@@ -63,14 +63,20 @@ inline double check_plan(const PlannedStep& step, Device device, DType activatio
   const data::Batch batch = data::collate(examples, {.targets = data::TargetKind::kNextToken});
   reset_peak_memory(device);
   const model::ModelInput input = train::model_input(*model, batch, true, 0);
-  train::accumulate_gradients(*model, batch, input, {}, {.steps = step.chunk}).wait();
-  optimizer.step(1);
+  train::RecordedGradients gradients(*model, {});
+  for (int i = 0; i < steps; ++i) {
+    optimizer.clear_gradients();
+    gradients(batch, input, {.steps = step.chunk}).wait();
+    optimizer.step(1);
+  }
   const auto peak = static_cast<double>(memory_statistics(device).peak - before);
   const auto planned = static_cast<double>(plan.total());
-  CAPTURE(step.blocks.front(), step.d_model, step.batch, step.length, step.chunk, planned, peak);
+  const bool replayed = gradients.replayed() > 0;
+  CAPTURE(step.blocks.front(), step.d_model, step.batch, step.length, step.chunk, replayed, planned, peak);
   CAPTURE(plan.parameters, plan.gradients, plan.optimizer, plan.activations, plan.working, plan.edges);
   CHECK(planned <= 1.1 * peak);
   CHECK(planned >= 0.9 * peak);
+  CHECK(replayed == (device.kind == DeviceKind::kCuda && step.chunk == 0 && steps > 2));
   return peak;
 }
 
