@@ -109,7 +109,8 @@ data::Batch random_batch(int64_t rows, int64_t length, uint64_t seed, data::Targ
 }
 
 /// Steps of two shapes in turn.
-StepsByHand steps_by_hand(const std::string& blocks, DType activations, model::HeadKind head, bool record) {
+StepsByHand steps_by_hand(const std::string& blocks, DType activations, model::HeadKind head, bool record,
+                          model::Recompute recompute = model::Recompute::kNone) {
   model::ModelConfig config = mixed_config();
   config.dropout = 0;
   config.blocks = {blocks};
@@ -117,8 +118,9 @@ StepsByHand steps_by_hand(const std::string& blocks, DType activations, model::H
   config.sublayers["sh"] = {
       "block_state",
       nn::BlockStateConfig{.variant = nn::BlockStateVariant::kSingleHead, .ssm = "mamba", .window = 16, .heads = 2}};
-  const model::Model model(config, {.head = head, .vocabulary = kVocabulary, .outputs = kVocabulary},
-                           nn::Initialiser(5, DType::kFloat32, kGpu), activations);
+  model::Model model(config, {.head = head, .vocabulary = kVocabulary, .outputs = kVocabulary},
+                     nn::Initialiser(5, DType::kFloat32, kGpu), activations);
+  model.set_recompute(recompute);
   train::AdamW optimizer(model, {.lr = 1e-2});
   train::RecordedGradients gradients(model, {.label_smoothing = 0.1}, record);
   StepsByHand found;
@@ -195,13 +197,16 @@ TEST_CASE("steps that are recorded and replayed give the bits of steps that are 
       CAPTURE(blocks, static_cast<int>(activations));
       const auto head = model::HeadKind::kLanguageModel;
       const StepsByHand plain = steps_by_hand(blocks, activations, head, false);
-      const StepsByHand recorded = steps_by_hand(blocks, activations, head, true);
       CHECK(plain.replayed == 0);
-      CHECK(recorded.replayed == 8);  // of each shape the third step and those after it
-      CHECK(recorded.losses == plain.losses);
-      CHECK(same_bits(recorded.logits, plain.logits));
-      CHECK(same_bits(recorded.parameters, plain.parameters));
-      CHECK_FALSE(same_bits(recorded.logits, std::vector<Tensor>(plain.logits.rbegin(), plain.logits.rend())));
+      for (const auto what : {model::Recompute::kNone, model::Recompute::kCheap, model::Recompute::kAll}) {
+        CAPTURE(static_cast<int>(what));
+        const StepsByHand recorded = steps_by_hand(blocks, activations, head, true, what);
+        CHECK(recorded.replayed == 8);  // of each shape the third step and those after it
+        CHECK(recorded.losses == plain.losses);
+        CHECK(same_bits(recorded.logits, plain.logits));
+        CHECK(same_bits(recorded.parameters, plain.parameters));
+        CHECK_FALSE(same_bits(recorded.logits, std::vector<Tensor>(plain.logits.rbegin(), plain.logits.rend())));
+      }
     }
   }
 }
