@@ -76,7 +76,7 @@ int64_t first_pass(const model::Model& model, const model::ModelInput& input, in
                    nn::CarryMap& carry, Kept& kept, KeepRoom room) {
   GradMode off(false);
   const int64_t before = room.bytes;
-  const KeepScope keeping(kept, &room);
+  const LeaveScope keeping(kept, room);
   model.run(train::slice_steps(model, input, begin, end), &carry);
   return before - room.bytes;
 }
@@ -200,7 +200,7 @@ TEST_CASE("chunks of a long row keep the states before segments, and no bit chan
     CHECK(scans == (blocks.find("mf") != std::string::npos ? 1 : 2));  // MF reads states at window ends, by another op
     carry.clear();
     {
-      const KeepScope taking(kept, nullptr);
+      const TakeScope taking(kept);
       model->forward(train::slice_steps(*model, input, 0, chunk), &carry);
     }
     CHECK(kept.next == kept.entries.size());
