@@ -71,7 +71,9 @@ void check_one_pass(const std::string& blocks, int64_t d_model, int64_t width) {
   REQUIRE(std::isfinite(squares));
 
   // Sums in another order, by the shapes of products and the cut of scans, change a rounding to bfloat16 here and
-  // there. In the mean that is less than one rounding of each logit; at worst what several ops in bfloat16 may be off.
+  // there; where attention's tiles of queries fall elsewhere than in one pass, all roundings behind it fall anew (where
+  // they do not, the bits are the same). In the mean that is less than one rounding of each logit; at worst what
+  // several ops in bfloat16 may be off.
   const double mean_allowed = 0x1p-8 * size, allowed = test::kBFloat16.rel * largest;
   const model::ModelInput input = train::model_input(model, batch, false, 0, kChunk);
   int64_t worst_at = 0;
