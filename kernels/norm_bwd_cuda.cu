@@ -10,13 +10,17 @@ namespace {
 constexpr const char* kOp = "norm_backward";
 constexpr int64_t kBackwardBlocks = 132 * 3;
 
+/// Fewer where a thread holds much: three blocks of a multiprocessor are to run at a time.
+template <int kRow, int kElements>
+constexpr int kBackwardThreads = kRow <= 32 && kElements > 16 ? 128 : kNormThreads<kRow>;
+
 /// `partial` (blocks, 1 or 2, D) gets each block's share of dweight, and of dbias where kBias.
 template <class T, class X, class H, int kN, int kRow, int kPacks, bool kBias>
-__global__ void __launch_bounds__(kNormThreads<kRow>)
+__global__ void __launch_bounds__(kBackwardThreads<kRow, kN * kPacks>)
     backward_kernel(const NormBackward<T, X, H, float> args, float* partial) {
-  constexpr int kGroups = kNormThreads<kRow> / kRow;
+  constexpr int kThreads = kBackwardThreads<kRow, kN * kPacks>, kGroups = kThreads / kRow;
   constexpr int kSums = kBias ? 2 : 1;
-  __shared__ float shared[kGroups > 1 ? kNormThreads<kRow> * kN : kRow / 32];
+  __shared__ float shared[kGroups > 1 ? kThreads * kN : kRow / 32];
   const int lane = static_cast<int>(threadIdx.x) % kRow;
   const int64_t rows = args.h.size[0], columns = args.h.size[1];
   const float inverse = 1.0f / static_cast<float>(columns);
@@ -99,15 +103,15 @@ __global__ void __launch_bounds__(kNormThreads<kRow>)
         __syncthreads();
 #pragma unroll
         for (int c = 0; c < kN; ++c) {
-          shared[c * kNormThreads<kRow> + static_cast<int>(threadIdx.x)] = sums[s][p][c];
+          shared[c * kThreads + static_cast<int>(threadIdx.x)] = sums[s][p][c];
         }
         __syncthreads();
-        for (int i = static_cast<int>(threadIdx.x); i < kRow * kN; i += kNormThreads<kRow>) {
+        for (int i = static_cast<int>(threadIdx.x); i < kRow * kN; i += kThreads) {
           const int c = i / kRow, of = i % kRow, column = (p * kRow + of) * kN + c;
           float total = 0;
 #pragma unroll 8
           for (int group = 0; group < kGroups; ++group) {
-            total += shared[c * kNormThreads<kRow> + group * kRow + of];
+            total += shared[c * kThreads + group * kRow + of];
           }
           if (column < columns) {
             partial[s * columns + column] = total;
@@ -224,7 +228,8 @@ void norm_backward(const Exec& exec, const NormBackward<T, X, H, float>& args) {
   const bool packs = columns % kN == 0 && packs_fit<kN>(args.dy) && packs_fit<kN>(args.dh) && packs_fit<kN>(args.h) &&
                      packs_fit<kN>(args.dh_out) && packs_fit<kN>(args.dx);
   const auto launch = [&](auto row, auto count) {
-    constexpr int kRow = decltype(row)::value, kPacks = decltype(count)::value, kThreads = kNormThreads<kRow>;
+    constexpr int kRow = decltype(row)::value, kPacks = decltype(count)::value;
+    constexpr int kThreads = kBackwardThreads<kRow, kN * kPacks>;
     const int64_t blocks = std::min(kBackwardBlocks, ceil_div<int64_t>(rows, kThreads / kRow));
     const int64_t sums = args.dbias ? 2 : 1;
     const Scratch<float> partial(exec, blocks * sums * columns);
