@@ -77,7 +77,8 @@ void TrainConfig::visit(config::Visitor& v) {
   v.field("carry_on_host", carry_on_host, "the carries at chunk edges wait in host memory");
   v.field("keep", keep, "MiB for outputs of scans and attention, which chunks then need not compute twice",
           config::at_least(0), {{"auto", kAuto}});
-  v.field("recompute", recompute, "what backward computes anew rather than saves: cheap is all but scans and attention",
+  v.field("recompute", recompute,
+          "activation checkpointing: what backward computes anew; cheap is all but scans and attention",
           kRecomputeNames);
   v.field("recompute_sublayers", recompute_sublayers, "names in model.blocks that `recompute` is for; empty: all");
   v.field("pack", pack, "short records share rows of this many steps; 0: a row for each", config::at_least(0));

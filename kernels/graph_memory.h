@@ -41,14 +41,15 @@ class MemoryNeeds {
 
 /// What the graphs of one device work in. A graph has the addresses that it was recorded with, so its memory stays
 /// taken while any graph is there. All graphs share it, since a stream runs one after the other: together they need as
-/// much as the largest. A block that outlives its recording (a result) is not handed out again before it is given back.
+/// much as the largest where that is recorded first; a larger one that comes later takes a segment of its own. A block
+/// that outlives its recording (a result) is not handed out again before it is given back.
 class GraphMemory {
  public:
   /// That of the device.
   static GraphMemory& of(const Exec& exec);
 
-  /// Finds a place for each block that the next recording takes, so that it needs no more than `needs.bytes()`: blocks
-  /// placed as they are asked for leave gaps, up to a fifth more. Does nothing where there is not enough.
+  /// Finds a place for each block that the next recording takes, so that it needs little more than `needs.bytes()`:
+  /// blocks placed as they are asked for leave gaps, up to a fifth more. Does nothing where there is not enough.
   void plan(const MemoryNeeds& needs);
   /// For StreamGraph: while graphs are there. The last one to leave, or the last block given back after it, frees all.
   void enter(const Exec& exec);

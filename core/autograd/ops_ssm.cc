@@ -183,7 +183,7 @@ WithState selective_scan(const SelectiveScanInputs& in, const Tensor& position, 
     }
     y = Tensor::empty(in.u.shape(), like.dtype(), like.device());
     final = want_state ? state_place(in.initial.value(), {B, D, N}, exact, like.device()) : Tensor();
-    if (grad_enabled() || keep == Keeping::kAll) {
+    if (grad_enabled() || will_repeat()) {
       saved.checkpoint = Tensor::empty(checkpoint_shape, exact, like.device());
     }
     dispatch(like, "selective_scan", [&](auto on) {
@@ -226,7 +226,7 @@ WithState diagonal_scan(const Variable& u, const Variable& a, const Variable& c,
   if (!taken) {
     y = Tensor::empty(u.shape(), input.dtype(), input.device());
     final = want_state ? state_place(initial.value(), {B, width, states, 2}, exact, input.device()) : Tensor();
-    if (grad_enabled() || keep) {
+    if (grad_enabled() || will_repeat()) {
       checkpoint = Tensor::empty(checkpoint_shape, exact, input.device());
     }
   }

@@ -262,6 +262,11 @@ void backward(const std::vector<Variable>& roots, const std::vector<Tensor>& gra
       profile::mark(node->name + " backward", bytes);
     }
     check_finite(node->name + " backward", input_grads);
+    for (const std::shared_ptr<Edge>& edge : node->inputs) {
+      if (edge && !edge->creator) {
+        check_finite(node->name + " backward", {edge->grad});  // may have been added to in place
+      }
+    }
     node->backward = nullptr;
     require(input_grads.size() == node->inputs.size(), node->name, ": backward gave ", input_grads.size(),
             " gradients for ", node->inputs.size(), " inputs");

@@ -148,9 +148,8 @@ void Model::set_recompute(Recompute what, const std::vector<std::string>& names)
             near.empty() ? "" : join("; did you mean \"", near, "\"?"));
   }
   for (size_t i = 0; i < layers_.size(); ++i) {
-    if (names.empty() || std::find(names.begin(), names.end(), names_[i]) != names.end()) {
-      layers_[i]->recomputed = what;
-    }
+    const bool chosen = names.empty() || std::find(names.begin(), names.end(), names_[i]) != names.end();
+    layers_[i]->recomputed = chosen ? what : Recompute::kNone;
   }
 }
 

@@ -44,8 +44,8 @@ class Model : public nn::Module {
   /// Residual stream after the final norm: (B, L, D).
   Variable features(const ModelInput& input, nn::CarryMap* carry = nullptr) const;
 
-  /// For the sublayers of these names (as in `blocks`; none: all). Changes time and memory, no result. Error for a name
-  /// that is not in the model.
+  /// For the sublayers of these names (as in `blocks`; no names: all); the others save everything. Changes time and
+  /// memory, no result. Error for a name that is not in the model.
   void set_recompute(Recompute what, const std::vector<std::string>& names = {});
 
   /// Records must start at multiples of this in their row: least common multiple over sublayers.

@@ -18,7 +18,7 @@
 
 namespace blockstate::model {
 
-/// What of a sublayer is computed a second time in the backward pass rather than saved for it
+/// Activation checkpointing: what of a sublayer is computed a second time in the backward pass rather than saved for it
 /// (docs/chunk_and_carry.md).
 enum class Recompute : uint8_t {
   kNone,

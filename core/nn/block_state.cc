@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/nn/block_state.h"
 
+#include <bit>
 #include <cmath>
 
 #include "core/autograd/ops.h"
@@ -137,15 +138,18 @@ Variable BlockState::previous_window_context(const Variable& x, const Variable& 
 }
 
 Tensor BlockState::context_numbers(int64_t batch, int64_t contexts, Device device) {
-  Tensor& numbers = numbers_[{batch, contexts}];
+  // Rows of any length share few of them: they are as long as the next power of two says.
+  const int64_t count = batch * contexts;
+  const auto size = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(count)));
+  Tensor& numbers = numbers_[size];
   if (!numbers.defined() || numbers.device() != device) {
-    Tensor made = Tensor::empty({batch, contexts}, DType::kInt64);
-    for (int64_t i = 0; i < made.elements(); ++i) {
+    Tensor made = Tensor::empty({size}, DType::kInt64);
+    for (int64_t i = 0; i < size; ++i) {
       made.data<int64_t>()[i] = i % config_.states;
     }
     numbers = made.to(device);
   }
-  return numbers;
+  return numbers.slice(0, 0, count).reshape({batch, contexts});
 }
 
 int64_t BlockState::carry_bytes(int64_t length, DType activations) const {

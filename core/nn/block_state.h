@@ -69,7 +69,7 @@ class BlockState : public Sublayer {
   Linear* context_q_;
   Linear* out_proj_;
   Variable readout_, context_ids_;  // MF only
-  std::map<std::pair<int64_t, int64_t>, Tensor> numbers_;
+  std::map<int64_t, Tensor> numbers_;
 };
 
 }  // namespace blockstate::nn

@@ -10,7 +10,8 @@ namespace blockstate::nn {
 
 /// Everything a model needs from the past of its rows, as a flat list of named tensors: SSM states, the last inputs of
 /// convolutions, keys and values of the last window, pooled sums. An empty carry is the start of a sequence. It is
-/// float32 state that can be saved, moved and differentiated through (docs/chunk_and_carry.md).
+/// state, of the activations' type or wider, that can be saved, moved and differentiated through
+/// (docs/chunk_and_carry.md).
 using CarryMap = std::map<std::string, Variable>;
 
 /// A sublayer's window on the carry: names below a prefix. Reads give what came from the previous chunk; writes leave

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/autograd/kept.h"
 #include "core/autograd/ops.h"
 
 namespace blockstate::nn {
@@ -56,8 +57,9 @@ Mamba::Mamba(const MambaConfig& config, int64_t d_model, double output_gain, con
 
 namespace {
 
-/// A step of generation: ops that join several, and have no backward, serve it.
-bool is_step(const Variable& x) { return x.size(1) == 1 && !grad_enabled(); }
+/// A step of generation: ops that join several, and have no backward, serve it. They round in another order, so not
+/// where a pass with gradients repeats this one.
+bool is_step(const Variable& x) { return x.size(1) == 1 && !grad_enabled() && !will_repeat(); }
 
 }  // namespace
 

@@ -128,7 +128,8 @@ PendingLoss chunked_gradients(const model::Model& model, const data::Batch& batc
   {
     GradMode off(false);
     nn::CarryMap carry;
-    KeepRoom room{.bytes = chunking.keep, .little_only = bounds.size() > 2};
+    // What is worth keeping a little of runs on a GPU.
+    KeepRoom room{.bytes = chunking.keep, .little_only = bounds.size() > 2 && model.device().kind == DeviceKind::kCuda};
     int64_t little = 0;  // of a chunk
     for (size_t i = 0; i + 1 < bounds.size(); ++i) {
       room.promised = little * static_cast<int64_t>(bounds.size() - 2 - i);

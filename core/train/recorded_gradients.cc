@@ -2,6 +2,7 @@
 #include "core/train/recorded_gradients.h"
 
 #include <algorithm>
+#include <exception>
 
 #include "core/tensor/recording.h"
 
@@ -18,11 +19,12 @@ RecordedGradients::RecordedGradients(const model::Model& model, const Objective&
       record_(record && may_record(model.device())),
       parameters_(model.parameters()) {}
 
-/// A graph has the numbers that the host decided on: only such as the shape implies may be among them.
+/// A graph has the numbers that the host decided on: only such as the shape implies may be among them. Where there are
+/// chunks, a step may be several groups of rows, and gradients that add up in place cannot be a graph's.
 bool RecordedGradients::may_replay(const data::Batch& batch, const model::ModelInput& input,
                                    const Chunking& chunking) const {
-  return record_ && (chunking.steps == 0 || chunking.steps >= batch.length()) && input.sequence.uniform &&
-         batch.targets.defined() && model_.config().dropout == 0 && no_gradients();
+  return record_ && chunking.steps == 0 && input.sequence.uniform && batch.targets.defined() &&
+         model_.config().dropout == 0 && no_gradients();
 }
 
 bool RecordedGradients::no_gradients() const {
@@ -124,7 +126,7 @@ bool RecordedGradients::record(Shape& shape) {
     kernels::cuda::GraphMemory::of(exec).plan(shape.needs);
     shape.graph->record(
         [&] { shape.loss = accumulate_gradients(model_, shape.batch, shape.input, objective_).parts.front(); });
-  } catch (const Error&) {
+  } catch (const std::exception&) {
     give_up();
     return false;
   }

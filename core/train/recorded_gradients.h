@@ -27,6 +27,9 @@ class RecordedGradients {
   /// lasts until the next call.
   PendingLoss operator()(const data::Batch& batch, const model::ModelInput& input, const Chunking& chunking);
 
+  /// For memory: nothing is recorded any more, and no recordings and no gradients are left.
+  void give_up();
+
   /// Steps that were replayed.
   int64_t replayed() const { return replayed_; }
 
@@ -54,8 +57,6 @@ class RecordedGradients {
   bool record(Shape& shape);
   bool no_gradients() const;
   void forget_derived();
-  /// Nothing is recorded any more, and no recordings and no gradients are left.
-  void give_up();
 
   const model::Model& model_;
   Objective objective_;

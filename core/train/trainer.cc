@@ -110,6 +110,7 @@ void Trainer::one_step(StepEvent& event) {
     report = optimizer_.finish_step();
   } catch (const OutOfMemory& problem) {
     optimizer_.clear_gradients();
+    gradients_.give_up();  // so that what would fit is measured without recordings
     throw StepOutOfMemory(problem.what(), current.rows, current.length);
   }
 
@@ -154,6 +155,7 @@ TrainSummary Trainer::run(const std::atomic<bool>& stop) {
     save();
   }
   summary_.step = state_.step;
+  summary_.replayed = gradients_.replayed();
   summary_.finished = state_.step >= options_.steps;
   summary_.tokens_per_second = static_cast<double>(summary_.tokens) / std::max(1e-9, summary_.seconds);
   summary_.peak_bytes = memory_statistics(model_.device()).peak;

@@ -62,7 +62,8 @@ struct TrainSummary {
   int64_t step = 0;
   bool finished = false;  ///< false: stopped before the last step
   int64_t tokens = 0;
-  double loss = 0;  ///< of the last step
+  int64_t replayed = 0;  ///< steps whose gradients came from a recording
+  double loss = 0;       ///< of the last step
   double seconds = 0;
   double tokens_per_second = 0;
   int64_t peak_bytes = 0;

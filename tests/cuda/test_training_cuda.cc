@@ -53,6 +53,7 @@ model::ModelConfig mixed_config() {
 struct Report {
   std::vector<double> losses;
   train::NamedTensors parameters, optimizer;
+  int64_t replayed = 0;
 };
 
 /// Of different lengths and with dropout, or of one length without, and then recorded or not.
@@ -84,7 +85,7 @@ Report train_once(const std::filesystem::path& run, Device device, DType activat
   options.record = steps == Steps::kRecorded;
   train::Trainer trainer(model, {}, options, loader, {}, store, config::Value(config::Value::Table()), observer);
   trainer.resume();
-  trainer.run(stop);
+  report.replayed = trainer.run(stop).replayed;
   const train::Checkpoint checkpoint = train::read_checkpoint(store.latest()->directory);
   report.parameters = checkpoint.model;
   report.optimizer = checkpoint.optimizer;
@@ -255,6 +256,9 @@ TEST_CASE("training whose steps are recorded can be stopped and gone on with", "
   CHECK(test::different(last.parameters, plain.parameters) == 0);
   CHECK(test::different(last.optimizer, plain.optimizer) == 0);
   CHECK(whole.losses == plain.losses);
+  CHECK(plain.replayed == 0);
+  CHECK(whole.replayed > 0);
+  CHECK(last.replayed > 0);
 }
 
 }  // namespace blockstate

@@ -199,10 +199,9 @@ inline double distance(const Outcome& found, const Outcome& expected, std::strin
 }
 
 /// Largest |a - b| of the stepped parameters in units of what gradients that obey the law to `law` allow; passes where
-/// it is at most 1. A first step of AdamW moves a parameter by lr f(g), f(g) = g / (|g| + epsilon), whose slope is
-/// epsilon /
-/// (|g| + epsilon)^2 and which never leaves (-1, 1). g is clipped: its scale is off by at most the norm's relative
-/// error.
+/// it is at most 1. A first step of AdamW moves a parameter by lr f(g), f(g) = g / (|g| + epsilon). Its slope is
+/// epsilon / (|g| + epsilon)^2, and it never leaves (-1, 1). g is clipped: its scale is off by at most the norm's
+/// relative error.
 inline double step_distance(const Outcome& found, const Outcome& expected, double law, DType dtype,
                             std::string* worst = nullptr) {
   const train::OptimizerConfig config = law_step();
