@@ -2,6 +2,7 @@
 #include "core/model/model.h"
 
 #include <algorithm>
+#include <iterator>
 #include <numeric>
 
 #include "core/autograd/ops.h"
@@ -33,9 +34,9 @@ Variable Model::Layer::mix(const Variable& x, const nn::Sequence& sequence, nn::
     return mixer->forward(x, sequence, carry == nullptr ? nn::Carry() : nn::Carry(carry, prefix));
   }
   NamedVariables inputs = {{"x", x}};
-  for (auto entry = carry == nullptr ? nn::CarryMap::iterator() : carry->lower_bound(prefix);
-       carry != nullptr && entry != carry->end() && entry->first.compare(0, prefix.size(), prefix) == 0; ++entry) {
-    inputs.emplace_back(*entry);
+  if (carry != nullptr) {
+    std::copy_if(carry->begin(), carry->end(), std::back_inserter(inputs),
+                 [&](const auto& entry) { return entry.first.compare(0, prefix.size(), prefix) == 0; });
   }
   const Segment segment = [this, sequence, prefix, with_carry = carry != nullptr](const NamedVariables& in) {
     nn::CarryMap own(in.begin() + 1, in.end());
