@@ -3,7 +3,6 @@
 
 #include <functional>
 #include <map>
-#include <utility>
 
 #include "core/config/visitor.h"
 #include "core/nn/attention.h"
@@ -55,8 +54,7 @@ class BlockState : public Sublayer {
  private:
   Variable same_window_context(const Variable& x, const Variable& q, const Sequence& sequence, const Carry& carry);
   Variable previous_window_context(const Variable& x, const Variable& q, const Sequence& sequence, const Carry& carry);
-  /// (B, contexts): 0 .. states - 1 over and over. Kept for each shape: all chunks but the last ask for the same, and a
-  /// recorded step goes on reading them.
+  /// (B, contexts): 0 .. states - 1 over and over.
   Tensor context_numbers(int64_t batch, int64_t contexts, Device device);
   Variable attend(const Variable& q, const Variable& k, const Variable& v, const ops::AttentionRange& range) const;
 
@@ -69,6 +67,7 @@ class BlockState : public Sublayer {
   Linear* context_q_;
   Linear* out_proj_;
   Variable readout_, context_ids_;  // MF only
+  /// By size. They stay: all chunks but the last ask for the same, and a recorded step goes on reading them.
   std::map<int64_t, Tensor> numbers_;
 };
 
