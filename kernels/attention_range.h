@@ -8,7 +8,8 @@
 //   block:     [self - p % window, self + 1)
 //   previous:  group g = (first + i) / window - first / window of `states` keys each, first the index in the row of the
 //              chunk's step 0: [g * states, (g + 1) * states), empty where p < window
-// Padding (p < 0) sees nothing: [0, 0). Shapes: begin, end, position (B, L).
+// Padding (p < 0) sees nothing: [0, 0). No range begins before the first key, though a position says that more of its
+// record went before than was carried. Shapes: begin, end, position (B, L).
 #pragma once
 
 #include <cstdint>
@@ -44,10 +45,12 @@ BLOCKSTATE_HOST_DEVICE inline KeyRange key_range(const AttentionRanges& args, in
   const int64_t self = args.carried + step;
   if (args.kind == RangeKind::kSliding) {
     const int64_t reach = args.sees_self ? args.window - 1 : args.window;
-    return {self - (args.window > 0 && reach < position ? reach : position), args.sees_self ? self + 1 : self};
+    const int64_t back = args.window > 0 && reach < position ? reach : position;
+    return {back < self ? self - back : 0, args.sees_self ? self + 1 : self};
   }
   if (args.kind == RangeKind::kBlock) {
-    return {self - position % args.window, self + 1};
+    const int64_t back = position % args.window;
+    return {back < self ? self - back : 0, self + 1};
   }
   const int64_t group = (args.first + step) / args.window - args.first / args.window;
   return {group * args.states, position < args.window ? group * args.states : (group + 1) * args.states};
