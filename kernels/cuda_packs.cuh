@@ -3,7 +3,7 @@
 // loads can be under way in few registers) and turned into floats when they are used; sums over partial results.
 #pragma once
 
-#include "kernels/cuda_support.cuh"
+#include "kernels/cuda_launch.cuh"
 
 namespace blockstate::kernels::cuda {
 
@@ -136,6 +136,7 @@ __global__ void __launch_bounds__(kSumThreads)
   __shared__ double sums[kRows][kSumColumns + 1];
   const int x = threadIdx.x % kSumColumns, y = threadIdx.x / kSumColumns;
   const int64_t column = int64_t{blockIdx.x} * kSumColumns + x;
+  wait_for_earlier_work();
   double sum = 0;
   if (column < columns) {
 #pragma unroll 4
@@ -156,9 +157,8 @@ __global__ void __launch_bounds__(kSumThreads)
 template <class Write>
 void sum_rows(const Exec& exec, const char* op, const float* partial, int64_t rows, int64_t columns, Write write) {
   if (columns > 0) {
-    sum_rows_kernel<<<static_cast<unsigned>(ceil_div<int64_t>(columns, kSumColumns)), kSumThreads, 0,
-                      stream_of(exec)>>>(partial, rows, columns, write);
-    check_launch(exec, op);
+    launch_early<sum_rows_kernel<Write>>(exec, op, static_cast<unsigned>(ceil_div<int64_t>(columns, kSumColumns)),
+                                         kSumThreads, 0, partial, rows, columns, write);
   }
 }
 

@@ -94,6 +94,7 @@ __global__ void __launch_bounds__(kBackwardThreads<kRow, kN * kPacks>)
       }
     }
   }
+  let_next_begin();
   partial += int64_t{blockIdx.x} * kSums * columns;
 #pragma unroll
   for (int s = 0; s < kSums; ++s) {

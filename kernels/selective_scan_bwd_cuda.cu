@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "kernels/cuda_launch.cuh"
 #include "kernels/selective_scan_bwd_any_cuda.cuh"
 #include "kernels/selective_scan_bwd_cuda.cuh"
 #include "kernels/selective_scan_bwd_tile_cuda.cuh"
@@ -22,9 +23,10 @@ __global__ void __launch_bounds__(kThreads) sum_slabs(Arguments<T> args, Window 
   const int64_t states = args.forward.A.size[1];
   const int64_t count = window.batch * window.steps * 2 * states / kVector;
   const Vector* slabs = reinterpret_cast<const Vector*>(window.slab);
+  wait_for_earlier_work();
   for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < count; i += int64_t{gridDim.x} * kThreads) {
     Vector sum = slabs[i];
-#pragma unroll 4
+#pragma unroll 8
     for (int64_t slab = 1; slab < window.slabs; ++slab) {
       const Vector more = slabs[slab * count + i];
 #pragma unroll
@@ -67,6 +69,7 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t columns = dA.size[1] + 2;
   const int64_t count = dA.size[0] * columns;
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  wait_for_earlier_work();
   if (i >= count) {
     return;
   }
@@ -199,9 +202,8 @@ class Windows {
       }
       std::swap(carry[0], carry[1]);
     }
-    sum_parameters<<<blocks_for(width_ * (states_ + 2)), kThreads, 0, stream_of(exec_)>>>(
-        args_.dA, args_.dD, args_.ddelta_bias, sums.get(), parts);
-    check_launch(exec_, kName);
+    launch_early<sum_parameters>(exec_, kName, blocks_for(width_ * (states_ + 2)), kThreads, 0, args_.dA, args_.dD,
+                                 args_.ddelta_bias, static_cast<const float*>(sums.get()), parts);
     return carry[0];
   }
 
@@ -236,11 +238,10 @@ class Windows {
     }
     const int64_t values = window_.batch * window_.steps * 2 * states_;
     if (states_ % 4 == 0) {
-      sum_slabs<T, 4><<<blocks_for(values / 4), kThreads, 0, stream_of(exec_)>>>(args_, window_);
+      launch_early<sum_slabs<T, 4>>(exec_, kName, blocks_for(values / 4), kThreads, 0, args_, window_);
     } else {
-      sum_slabs<T, 1><<<blocks_for(values), kThreads, 0, stream_of(exec_)>>>(args_, window_);
+      launch_early<sum_slabs<T, 1>>(exec_, kName, blocks_for(values), kThreads, 0, args_, window_);
     }
-    check_launch(exec_, kName);
   }
 
   const Exec& exec_;

@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the steps of a piece of time leave in the state, and the factor of the state before them, for all pieces side by
-// side. The walk goes back from a piece's end, and for a group of states stops where nothing earlier can be seen any
-// more, so that it is short wherever the scan forgets, and for the fast states in any case.
+// side:
+//   left[n] = sum over steps t of dt[t] u[t] B[t, n] exp(A[n] since[t]),  since[t]: the sum of dt after t,
+//   factor[n] = exp(A[n] * the sum of all dt).
+// The walk goes back from a piece's end in chunks of steps. A warp takes one channel of a chunk, its lanes runs of
+// steps, so that each state of each channel is summed up only as far back as it remembers: what is forgotten differs by
+// orders of magnitude between channels and between states.
 #pragma once
 
 #include <algorithm>
 
 #include "kernels/scan_windows.h"
-#include "kernels/selective_scan.cuh"
+#include "kernels/selective_scan_pieces_tile.cuh"
 
 namespace blockstate::kernels::cuda::scan {
 
-/// From a decay of 2^-kFaint on, tiles are skipped that can add no more than 2^-kNegligible of a state. From
-/// 2^-kForgotten on, what is earlier is multiplied by 0: the walk ends.
-inline constexpr float kFaint = 24.0f;
-inline constexpr float kNegligible = 36.0f;
+/// Chunks are left out of a state's sum as long as all of them together can add no more than 2^-kNegligible of it.
+inline constexpr float kNegligible = 24.0f;
+/// What is behind a decay of 2^-kForgotten is multiplied by 0.
 inline constexpr float kForgotten = 127.0f;
 
 /// Windows of time, each cut into pieces of `steps` from its start, the last of them shorter or empty. The first
@@ -28,168 +31,193 @@ struct Pieces {
   int64_t piece_stride;
   int64_t row_stride;
 
-  __device__ int64_t begin(int64_t piece) const {
-    const int64_t window = piece / of_window;
-    const int64_t at = windows.begin(window) + piece % of_window * steps;
-    return min(at, windows.end(window));
+  struct Range {
+    int64_t begin, end;
+  };
+  __device__ Range range(uint32_t piece) const {
+    const uint32_t each = static_cast<uint32_t>(of_window), window = piece / each;
+    const int64_t last = windows.end(window);
+    const int64_t begin = min(windows.begin(window) + piece % each * steps, last);
+    return {begin, min(begin + steps, last)};
   }
-  __device__ int64_t end(int64_t piece) const { return min(begin(piece) + steps, windows.end(piece / of_window)); }
 };
 
-// A block has 32 channels and 16 states of one piece; a warp 4 of the states, a lane a channel.
+/// The sums over a warp of kCount values, a power of two: lane i has that of value i / (32 / kCount).
+template <int kCount>
+__device__ inline float warp_sums(float (&value)[kCount], int lane) {
+  int width = 16;
+#pragma unroll
+  for (int half = kCount / 2; half > 0; half /= 2, width /= 2) {
+    const bool upper = (lane & width) != 0;
+#pragma unroll
+    for (int i = 0; i < half; ++i) {
+      const float other = upper ? value[i] : value[i + half];
+      const float own = upper ? value[i + half] : value[i];
+      value[i] = own + __shfl_xor_sync(0xffffffffu, other, width);
+    }
+  }
+#pragma unroll
+  for (; width > 0; width /= 2) {
+    value[0] += __shfl_xor_sync(0xffffffffu, value[0], width);
+  }
+  return value[0];
+}
+
+/// What a chunk adds to pairs of a channel's states, each given by its first: lane i has the sum of the one in place
+/// i / (16 / kPairsAtOnce).
+template <int kPairsAtOnce, class T>
+__device__ inline float chunk_adds(const BackTile<T>& tile, int channel, const int (&pair)[kPairsAtOnce], int lane,
+                                   const float (&since)[kRun], const float (&w)[kRun]) {
+  float sum[2 * kPairsAtOnce];
+#pragma unroll
+  for (int p = 0; p < kPairsAtOnce; ++p) {
+    float A[2];
+    load_pack<2>(&tile.A[channel][pair[p]], A);
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      sum[2 * p + i] = 0;
+#pragma unroll
+      for (int part = 0; part < kRunQuads; ++part) {
+        const float4 B = tile.B[pair[p] + i][part * kPartStride + lane];
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          const int t = 4 * part + j;
+          sum[2 * p + i] = fmaf(exp2_approx(A[i] * since[t]), w[t] * component(B, j), sum[2 * p + i]);
+        }
+      }
+    }
+  }
+  return warp_sums(sum, lane);
+}
+
+/// Takes a chunk of a channel into its states. Called by a warp.
+template <class T>
+__device__ inline void walk_chunk(BackTile<T>& tile, int channel, float largest_B, int states) {
+  const int lane = threadIdx.x % 32, n = lane % kBackStates;
+  const float bias = tile.bias[channel], past = tile.past[channel];
+  const float A = tile.A[channel][n], skipped = tile.skipped[channel][n];
+  float h = tile.h[channel][n];
+  float dt[kRun], w[kRun], since[kRun];
+  load_run<T>(tile.delta, channel, lane, dt);
+  load_run<T>(tile.u, channel, lane, w);
+  float sum = 0, largest_w = 0;
+#pragma unroll
+  for (int t = kRun - 1; t >= 0; --t) {
+    dt[t] = softplus(dt[t] + bias);
+    w[t] *= dt[t];
+    sum += dt[t];
+    largest_w = fmaxf(largest_w, fabsf(w[t]));
+  }
+#pragma unroll
+  for (int width = 1; width < 32; width *= 2) {
+    const float later = __shfl_down_sync(0xffffffffu, sum, width);
+    sum += lane + width < 32 ? later : 0.0f;
+  }
+  const float after = __shfl_down_sync(0xffffffffu, sum, 1);
+  since[kRun - 1] = past + (lane < 31 ? after : 0.0f);
+#pragma unroll
+  for (int t = kRun - 1; t > 0; --t) {
+    since[t - 1] = since[t] + dt[t];
+  }
+  const float now_past = past + __shfl_sync(0xffffffffu, sum, 0);
+
+  largest_w = __uint_as_float(__reduce_max_sync(0xffffffffu, __float_as_uint(largest_w)));
+  const float most = skipped + kBackChunk * largest_w * largest_B * exp2_approx(fmaf(A, past, kNegligible));
+  const bool negligible = most <= fabsf(h);
+  const uint32_t alive = __ballot_sync(0xffffffffu, n < states && !negligible);
+  // Pairs of states of which one is alive, by their first; two pairs at a time.
+  for (uint32_t pairs = (alive | alive >> 1) & 0x5555u; pairs != 0;) {
+    const int low = __ffs(pairs) - 1;
+    pairs &= pairs - 1;
+    if (pairs != 0) {
+      const int high = __ffs(pairs) - 1;
+      pairs &= pairs - 1;
+      const float adds = chunk_adds<2>(tile, channel, {low, high}, lane, since, w);
+      const bool is_high = (n & ~1) == high;
+      const float own = __shfl_sync(0xffffffffu, adds, (n % 2 + (is_high ? 2 : 0)) * 8);
+      h += is_high || (n & ~1) == low ? own : 0.0f;
+    } else {
+      const float adds = chunk_adds<1>(tile, channel, {low}, lane, since, w);
+      const float own = __shfl_sync(0xffffffffu, adds, n % 2 * 16);
+      h += (n & ~1) == low ? own : 0.0f;
+    }
+  }
+  const bool forgotten = __all_sync(0xffffffffu, n >= states || A * now_past < -kForgotten);
+  if (lane < kBackStates) {
+    tile.h[channel][n] = h;
+    if (negligible) {
+      tile.skipped[channel][n] = most;
+    }
+  }
+  if (lane == 0) {
+    tile.past[channel] = now_past;
+    if (forgotten) {
+      atomicOr(&tile.forgotten, 1u << channel);
+    }
+  }
+}
+
+/// The channels that a warp walks, a bit each: its share of those in `live`.
+__device__ inline uint32_t channels_of_warp(uint32_t live) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int rank = __popc(live & ((1u << lane) - 1));
+  return __ballot_sync(0xffffffffu, (live >> lane & 1u) != 0 && rank % (kBackThreads / 32) == warp);
+}
+
+// A block has 32 channels and 16 states of one piece.
 template <class T, bool kPosition>
-__global__ void __launch_bounds__(kTileThreads, 4)
-    walk_back_kernel(const __grid_constant__ SelectiveScanForward<T, float> args, int64_t groups, int64_t state_blocks,
+__global__ void __launch_bounds__(kBackThreads, sizeof(T) == 2 ? 3 : 2)
+    walk_back_kernel(const __grid_constant__ SelectiveScanForward<T, float> args, uint32_t groups, uint32_t state_blocks,
                      Pieces pieces, float* __restrict__ left, float* __restrict__ factor) {
-  __shared__ float4 shared_dt[kBlocks][kTileChannels];
-  __shared__ float4 shared_w[kBlocks][kTileChannels];
-  __shared__ float4 shared_B[kTileSteps][4];
+  extern __shared__ float4 shared_memory[];
+  BackTile<T>& tile = *reinterpret_cast<BackTile<T>*>(shared_memory);
   const int64_t width = args.u.size[2];
-  const int states = static_cast<int>(args.A.size[1]);
-  int64_t rest = blockIdx.x;
-  const int64_t group = rest % groups;
+  uint32_t rest = blockIdx.x;  // and all it is made of is counted in 32 bits, whose divisions are short
+  const int64_t first_channel = int64_t{kTileChannels} * (rest % groups);
   rest /= groups;
-  const int first_state = static_cast<int>(rest % state_blocks) * 16;
+  const int first_state = kBackStates * static_cast<int>(rest % state_blocks);
   rest /= state_blocks;
-  const int64_t piece = rest % pieces.count;
-  const int64_t b = rest / pieces.count;
-  const int64_t begin = pieces.begin(piece), end = pieces.end(piece);
-  const int64_t tiles = ceil_div(end - begin, int64_t{kTileSteps});  // the last may be short
+  const uint32_t piece = rest % static_cast<uint32_t>(pieces.count), b = rest / static_cast<uint32_t>(pieces.count);
+  const auto [begin, end] = pieces.range(piece);
+  const int states = min(static_cast<int>(args.A.size[1]) - first_state, kBackStates);
+  const int channels = static_cast<int>(min(width - first_channel, int64_t{kTileChannels}));
 
-  const int pair = threadIdx.x % kPairs;
-  const int block_of_thread = threadIdx.x / kPairs;
-  const int64_t channel = group * kTileChannels + 2 * pair;
-  const PairAccess u_access = pair_access(args.u, channel);
-  const bool whole_pairs = u_access.whole && pairs_aligned(args.delta);
-  const float bias_low = args.delta_bias && channel < width ? args.delta_bias(channel) : 0.0f;
-  const float bias_high = args.delta_bias && channel + 1 < width ? args.delta_bias(channel + 1) : 0.0f;
-  const bool B_whole = states % 4 == 0 && quads_aligned(args.B);
-
-  const int slot = threadIdx.x % 32;
-  const int quad = threadIdx.x / 32;
-  const int first = first_state + 4 * quad;
-  const int64_t scanned = group * kTileChannels + channel_of_slot(slot);
-  float A[4] = {}, h[4] = {};
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    if (scanned < width && first + i < states) {
-      A[i] = base2_decay(args.A(scanned, first + i));
-    }
+  for (int i = threadIdx.x; i < kTileChannels * kBackStates; i += kBackThreads) {
+    const int c = i / kBackStates, n = i % kBackStates;
+    tile.A[c][n] = c < channels && n < states ? base2_decay(args.A(first_channel + c, first_state + n)) : 0.0f;
+    tile.h[c][n] = tile.skipped[c][n] = 0;
   }
-  const bool exists = scanned < width && first < states;
-  float slowest = -3.0e38f;
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    slowest = first + i < states ? fmaxf(slowest, A[i]) : slowest;
+  if (threadIdx.x < kTileChannels) {
+    const int c = threadIdx.x;
+    tile.past[c] = 0;
+    tile.bias[c] = args.delta_bias && c < channels ? args.delta_bias(first_channel + c) : 0.0f;
   }
-
-  ChannelPair<T> u[4], delta[4];
-  StateQuad<T> B;
-  const auto load_tile = [&](int64_t t0) {
-    const int64_t t = t0 + 4 * block_of_thread;
-    const T* u_row = args.u.data + b * args.u.stride[0] + t * args.u.stride[1] + channel;
-    const T* delta_row = args.delta.data + b * args.delta.stride[0] + t * args.delta.stride[1] + channel;
-    const int rows = static_cast<int>(min(int64_t{4}, end - t));  // or none, below 1
-    if (whole_pairs && rows == 4) {
-      load_whole_rows(u_row, args.u.stride[1], u);
-      load_whole_rows(delta_row, args.delta.stride[1], delta);
-    } else {
-      load_rows(u_row, args.u.stride[1], rows, u_access, u);
-      load_rows(delta_row, args.delta.stride[1], rows, u_access, delta);
-    }
-    B = {};
-    const int n = first_state + threadIdx.x % 4 * 4;
-    if (n < states && t0 + threadIdx.x / 4 < end) {
-      B.load(args.B.data + b * args.B.stride[0] + (t0 + threadIdx.x / 4) * args.B.stride[1], n, states, B_whole);
-    }
-  };
-
-  float past = 0;  // sum of dt from the tile's end to the piece's
-  bool done = !__any_sync(0xffffffffu, exists);
-  bool cut = false;  // a record starts: nothing before it counts
-  if (tiles > 0) {
-    load_tile(begin + (tiles - 1) * kTileSteps);
+  if (threadIdx.x == 0) {
+    tile.forgotten = channels < kTileChannels ? ~0u << channels : 0u;  // those that do not exist
+    tile.largest_B[0] = tile.largest_B[1] = 0;
   }
-  for (int64_t tile = tiles - 1; tile >= 0; --tile) {
-    TileSteps steps =
-        tile_steps<kPosition>(args.position, b, begin + tile * kTileSteps, end - begin - tile * kTileSteps);
-    if (kPosition && steps.starts != 0) {
-      cut = true;
-      steps.valid &= 0xffffffffu << (31 - __clz(static_cast<int>(steps.starts)));
+  __syncthreads();
+
+  int64_t chunk = ceil_div(end - begin, int64_t{kBackChunk}) - 1;
+  BackLoader<T> loader(args, b, first_channel, first_state, begin + chunk * kBackChunk, end);
+  bool cut = false;
+  uint32_t forgotten;
+  for (int buffer = 0; chunk >= 0 && !cut && (forgotten = tile.forgotten) != ~0u; --chunk, buffer ^= 1) {
+    cut = loader.template load<kPosition>(tile, begin + chunk * kBackChunk, buffer);
+    const float largest_B = __uint_as_float(tile.largest_B[buffer]);
+    for (uint32_t rest_of_mine = channels_of_warp(~forgotten); rest_of_mine != 0; rest_of_mine &= rest_of_mine - 1) {
+      walk_chunk(tile, __ffs(rest_of_mine) - 1, largest_B, states);
     }
-    if (steps.valid == 0xffffffffu) {
-      prepare_steps<true>(u, delta, bias_low, bias_high, ~0u, &shared_dt[block_of_thread][pair],
-                          &shared_w[block_of_thread][pair]);
-    } else {
-      prepare_steps<false>(u, delta, bias_low, bias_high, steps.valid >> (4 * block_of_thread),
-                           &shared_dt[block_of_thread][pair], &shared_w[block_of_thread][pair]);
-    }
-    const bool counts = (steps.valid >> (threadIdx.x / 4) & 1u) != 0;
-    shared_B[threadIdx.x / 4][threadIdx.x % 4] = counts ? B.as_float() : make_float4(0, 0, 0, 0);
     __syncthreads();
-
-    if (tile > 0) {
-      load_tile(begin + (tile - 1) * kTileSteps);
-    }
-    if (!done) {
-      float since = 0;  // sum of dt from a step to the tile's end
-      float offset[4];
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        offset[i] = A[i] * past;
-      }
-      bool needed = true;
-      float sum = 0;
-      if (__all_sync(0xffffffffu, !exists || slowest * past < -kFaint)) {
-        const float4 own = shared_B[slot][quad];
-        const float largest_B = warp_max(fmaxf(fmaxf(fabsf(own.x), fabsf(own.y)), fmaxf(fabsf(own.z), fabsf(own.w))));
-        float largest_w = 0;
-#pragma unroll
-        for (int block = 0; block < kBlocks; ++block) {
-          const float4 dt = shared_dt[block][slot];
-          const float4 w = shared_w[block][slot];
-          sum += (dt.x + dt.y) + (dt.z + dt.w);
-          largest_w = fmaxf(fmaxf(largest_w, fmaxf(fabsf(w.x), fabsf(w.y))), fmaxf(fabsf(w.z), fabsf(w.w)));
-        }
-        bool negligible = true;
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const float most = kTileSteps * largest_w * largest_B * exp2_approx(offset[i] + kNegligible);
-          negligible = negligible && (first + i >= states || most <= fabsf(h[i]));
-        }
-        needed = __any_sync(0xffffffffu, exists && !negligible);
-      }
-      if (!needed) {
-        since = sum;
-      } else {
-#pragma unroll 2
-        for (int block = kBlocks - 1; block >= 0; --block) {
-          const float4 dt = shared_dt[block][slot];
-          const float4 w = shared_w[block][slot];
-#pragma unroll
-          for (int j = 3; j >= 0; --j) {
-            const float4 b_of_step = shared_B[4 * block + j][quad];
-#pragma unroll
-            for (int i = 0; i < 4; ++i) {
-              const float decay = exp2_approx(fmaf(A[i], since, offset[i]));
-              h[i] = fmaf(decay, component(w, j) * component(b_of_step, i), h[i]);
-            }
-            since += component(dt, j);
-          }
-        }
-      }
-      past += since;
-      done = __all_sync(0xffffffffu, !exists || slowest * past < -kForgotten);
-    }
-    if (__syncthreads_and(done || cut)) {
-      break;
-    }
   }
-  if (exists) {
-    const int64_t at = ((piece * pieces.piece_stride + b * pieces.row_stride) * width + scanned) * states + first;
-    for (int i = 0; i < 4 && first + i < states; ++i) {
-      left[at + i] = h[i];
-      factor[at + i] = cut ? 0.0f : exp2_approx(A[i] * past);
+
+  const int64_t row = (piece * pieces.piece_stride + b * pieces.row_stride) * width + first_channel;
+  for (int i = threadIdx.x; i < kTileChannels * kBackStates; i += kBackThreads) {
+    const int c = i / kBackStates, n = i % kBackStates;
+    if (c < channels && n < states) {
+      const int64_t at = (row + c) * args.A.size[1] + first_state + n;
+      left[at] = tile.h[c][n];
+      factor[at] = cut ? 0.0f : exp2_approx(tile.A[c][n] * tile.past[c]);
     }
   }
 }
@@ -198,10 +226,13 @@ template <class T>
 void walk_back(const Exec& exec, const SelectiveScanForward<T, float>& args, const Pieces& pieces, float* left,
                float* factor) {
   const int64_t groups = ceil_div(args.u.size[2], int64_t{kTileChannels});
-  const int64_t state_blocks = ceil_div(args.A.size[1], int64_t{16});
-  const unsigned blocks = static_cast<unsigned>(groups * state_blocks * pieces.count * args.u.size[0]);
+  const int64_t state_blocks = ceil_div(args.A.size[1], int64_t{kBackStates});
+  const uint32_t blocks = static_cast<uint32_t>(groups * state_blocks * pieces.count * args.u.size[0]);
   const auto kernel = args.position ? walk_back_kernel<T, true> : walk_back_kernel<T, false>;
-  kernel<<<blocks, kTileThreads, 0, stream_of(exec)>>>(args, groups, state_blocks, pieces, left, factor);
+  constexpr int kBytes = static_cast<int>(sizeof(BackTile<T>));
+  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "selective_scan");
+  kernel<<<blocks, kBackThreads, kBytes, stream_of(exec)>>>(args, static_cast<uint32_t>(groups),
+                                                            static_cast<uint32_t>(state_blocks), pieces, left, factor);
   check_launch(exec, "selective_scan");
 }
 
