@@ -143,6 +143,7 @@ __device__ inline void walk_chunk(BackTile<T>& tile, int channel, float largest_
     }
   }
   const bool forgotten = __all_sync(0xffffffffu, n >= states || A * now_past < -kForgotten);
+  __syncwarp();  // all have read what is now written
   if (lane < kBackStates) {
     tile.h[channel][n] = h;
     if (negligible) {
@@ -167,8 +168,8 @@ __device__ inline uint32_t channels_of_warp(uint32_t live) {
 // A block has 32 channels and 16 states of one piece.
 template <class T, bool kPosition>
 __global__ void __launch_bounds__(kBackThreads, sizeof(T) == 2 ? 3 : 2)
-    walk_back_kernel(const __grid_constant__ SelectiveScanForward<T, float> args, uint32_t groups, uint32_t state_blocks,
-                     Pieces pieces, float* __restrict__ left, float* __restrict__ factor) {
+    walk_back_kernel(const __grid_constant__ SelectiveScanForward<T, float> args, uint32_t groups,
+                     uint32_t state_blocks, Pieces pieces, float* __restrict__ left, float* __restrict__ factor) {
   extern __shared__ float4 shared_memory[];
   BackTile<T>& tile = *reinterpret_cast<BackTile<T>*>(shared_memory);
   const int64_t width = args.u.size[2];
