@@ -206,6 +206,8 @@ std::vector<ModelCase> length_cases(Device device) {
                                                   {2 * chunk, {.keep = 256}},
                                                   {2 * chunk, {.keep = 256, .recompute = Recompute::kCheap}},
                                                   {2 * chunk, {.keep = 7 << 10}},
+                                                  {3 * chunk, {}},
+                                                  {3 * chunk, {.keep = 256}},
                                                   {4 * chunk, {}},
                                                   {4 * chunk, {.keep = 256}},
                                                   {4 * chunk, {.keep = 256, .recompute = Recompute::kCheap}},
@@ -216,7 +218,7 @@ std::vector<ModelCase> length_cases(Device device) {
       }
     }
     if (gpu) {
-      cases.push_back(training(stack, 1, int64_t{1} << last, 4 * chunk, 1));
+      cases.push_back(training(stack, 1, int64_t{1} << last, 3 * chunk, 1));
     }
     for (int power = first; power <= last + 2; power += 2) {
       cases.push_back(prefill(stack, int64_t{1} << power, chunk, power < last ? 3 : 1));
