@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Launches in a chain of short kernels, as the steps of generation are. On GPUs of compute capability 9.0 and newer a
-// kernel launched by launch_early begins while the work before it still runs: its blocks are placed and say what they
-// will read (prefetch_to_l2), then wait. Elsewhere it is an ordinary launch.
+// Launches in a chain of short kernels, as the steps of generation are, or the sum over what the blocks of a kernel
+// left. On GPUs of compute capability 9.0 and newer a kernel launched by launch_early begins while the work before it
+// still runs: its blocks are placed and say what they will read (prefetch_to_l2), then wait. Elsewhere it is an
+// ordinary launch.
 #pragma once
 
 #include <array>

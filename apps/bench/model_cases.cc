@@ -172,6 +172,7 @@ std::vector<ModelCase> model_cases(Device device) {
           training(hybrid, 1, kMillion, 1 << 17, 3),
           training(wide, 1, kMillion, 1 << 16, 3),
           prefill(small, kMillion, 1 << 18, 5),
+          prefill(small, kMillion, kMillion, 3),
           prefill(large, 1 << 18, 1 << 17, 5),
           generation(large, 1, 128, 256),
           generation(large, 16, 128, 256),
