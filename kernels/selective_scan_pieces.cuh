@@ -8,8 +8,6 @@
 // orders of magnitude between channels and between states.
 #pragma once
 
-#include <algorithm>
-
 #include "kernels/scan_windows.h"
 #include "kernels/selective_scan_pieces_tile.cuh"
 
@@ -228,12 +226,14 @@ void walk_back(const Exec& exec, const SelectiveScanForward<T, float>& args, con
                float* factor) {
   const int64_t groups = ceil_div(args.u.size[2], int64_t{kTileChannels});
   const int64_t state_blocks = ceil_div(args.A.size[1], int64_t{kBackStates});
-  const uint32_t blocks = static_cast<uint32_t>(groups * state_blocks * pieces.count * args.u.size[0]);
+  const int64_t blocks = groups * state_blocks * pieces.count * args.u.size[0];
+  require(blocks <= INT32_MAX, "selective_scan: ", args.u.size[0], " rows in ", pieces.count,
+          " pieces of time are too many for one call");
   const auto kernel = args.position ? walk_back_kernel<T, true> : walk_back_kernel<T, false>;
   constexpr int kBytes = static_cast<int>(sizeof(BackTile<T>));
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "selective_scan");
-  kernel<<<blocks, kBackThreads, kBytes, stream_of(exec)>>>(args, static_cast<uint32_t>(groups),
-                                                            static_cast<uint32_t>(state_blocks), pieces, left, factor);
+  kernel<<<static_cast<uint32_t>(blocks), kBackThreads, kBytes, stream_of(exec)>>>(
+      args, static_cast<uint32_t>(groups), static_cast<uint32_t>(state_blocks), pieces, left, factor);
   check_launch(exec, "selective_scan");
 }
 

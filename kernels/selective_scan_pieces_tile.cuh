@@ -34,6 +34,7 @@ struct BackTile {
   uint32_t largest_B[2];  // the bits of a float; of this chunk and of the next
   uint32_t forgotten;     // channels, a bit each
 };
+static_assert(sizeof(BackTile<float>) <= 99 * 1024, "a block can have no more on some GPUs");
 
 __device__ constexpr int place_of_quad(int quad) { return quad % kRunQuads * kPartStride + quad / kRunQuads; }
 
@@ -45,8 +46,6 @@ __device__ inline void store_quad(float4 (*rows)[kBackRow], int pair, int place,
   rows[2 * pair][place] = make_float4(x[0].low, x[1].low, x[2].low, x[3].low);
   rows[2 * pair + 1][place] = make_float4(x[0].high, x[1].high, x[2].high, x[3].high);
 }
-
-static_assert(sizeof(BackTile<float>) <= 99 * 1024, "what a block has on every GPU");
 
 /// A lane's run of one channel's steps.
 template <class T>
@@ -84,8 +83,8 @@ class BackLoader {
     B_ = args.B.data + b * args.B.stride[0] + (t0 + 4 * B_quad_) * args.B.stride[1];
   }
 
-  /// True where a record starts in the chunk at t0: then nothing before it counts. Called by the whole block, as are
-  /// barriers.
+  /// True where a record starts in the chunk at t0: then nothing before it counts. All threads of the block call it; it
+  /// ends with a barrier.
   template <bool kPosition>
   __device__ bool load(BackTile<T>& tile, int64_t t0, int buffer) {
     bool cut = false;
